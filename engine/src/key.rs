@@ -1,0 +1,256 @@
+//! The vocabulary of the engine: what a record is made of, how records are ordered, and every id.
+//!
+//! A record is `(key, timestamp, sequence number, kind, value)`. Inside a source (a memtable or a
+//! run of SSTables) records are ordered by `(key, timestamp)`, both ascending, and a source answers
+//! with one record per `(key, timestamp)`. Which of two sources is newer is told by the sequence
+//! numbers that they hold, never by timestamps: those belong to the user and arrive in any order.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The user's moment: an opaque signed number. The engine orders it and never interprets it.
+pub type Timestamp = i64;
+
+/// The order in which operations were committed: 1 for the first one of a database, then rising by
+/// one per operation. At most [`SEQ_NO_MAX`].
+pub type SeqNo = u64;
+
+/// Sequence numbers use 56 bits, so that a number and a [`Tag`] fit one word of a memtable.
+pub const SEQ_NO_MAX: SeqNo = (1 << 56) - 1;
+
+/// The longest key, in bytes. The empty key is valid.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest value, in bytes. The empty value is valid.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What an operation says about `(key, timestamp)`.
+///
+/// The numbers are on disk: do not change these values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ValueKind {
+    /// From this timestamp on the key has this value.
+    Put = 0,
+    /// From this timestamp on the key has no value: a version like any other.
+    End = 1,
+    /// This version never was: a floor falls through to the next older one.
+    Erase = 2,
+}
+
+/// How the bytes of a value are to be read by those who ask for it. The engine stores it and never
+/// interprets the bytes.
+///
+/// The numbers are on disk: do not change these values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ValueType {
+    /// Any bytes.
+    Octets = 0,
+    /// JSON text, which a front end may send as it is.
+    Json = 1,
+}
+
+/// Kind and type of a record in one byte: the kind in bits 0-3, the type in bits 4-7.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag(u8);
+
+impl Tag {
+    /// An [`ValueKind::End`].
+    pub const END: Tag = Tag(ValueKind::End as u8);
+    /// An [`ValueKind::Erase`].
+    pub const ERASE: Tag = Tag(ValueKind::Erase as u8);
+
+    /// A [`ValueKind::Put`] of a value of this type.
+    pub const fn put(value_type: ValueType) -> Tag {
+        Tag((value_type as u8) << 4)
+    }
+
+    /// Reads a tag from disk; `None` where no build has written such a byte.
+    pub const fn from_byte(byte: u8) -> Option<Tag> {
+        match byte {
+            0x00 | 0x10 | 0x01 | 0x02 => Some(Tag(byte)),
+            _ => None,
+        }
+    }
+
+    /// The byte as it goes to disk.
+    pub const fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// What the record says.
+    pub const fn kind(self) -> ValueKind {
+        match self.0 & 0x0f {
+            0 => ValueKind::Put,
+            1 => ValueKind::End,
+            _ => ValueKind::Erase,
+        }
+    }
+
+    /// How its value is to be read; [`ValueType::Octets`] for a tombstone.
+    pub const fn value_type(self) -> ValueType {
+        match self.0 >> 4 {
+            1 => ValueType::Json,
+            _ => ValueType::Octets,
+        }
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            ValueKind::Put => write!(f, "Put({:?})", self.value_type()),
+            kind => write!(f, "{kind:?}"),
+        }
+    }
+}
+
+/// A value to be written: bytes and how to read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueRef<'a> {
+    /// How the bytes are to be read.
+    pub value_type: ValueType,
+    /// The value itself.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> ValueRef<'a> {
+    /// Any bytes.
+    pub const fn octets(bytes: &'a [u8]) -> Self {
+        ValueRef { value_type: ValueType::Octets, bytes }
+    }
+
+    /// JSON text. The caller vouches that it is JSON; the engine does not parse it.
+    pub const fn json(text: &'a [u8]) -> Self {
+        ValueRef { value_type: ValueType::Json, bytes: text }
+    }
+}
+
+impl<'a> From<&'a [u8]> for ValueRef<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        ValueRef::octets(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for ValueRef<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        ValueRef::octets(bytes)
+    }
+}
+
+/// A version as a query answers it: the timestamp at which it was written, and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The timestamp of the version that matched, which may lie before the one asked for.
+    pub ts: Timestamp,
+    /// How the bytes are to be read.
+    pub value_type: ValueType,
+    /// The value itself.
+    pub value: Vec<u8>,
+}
+
+/// The number in a file's name; given out in rising order and never used twice in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u64);
+
+impl FileId {
+    /// `000123.sst`
+    pub fn table_path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{:06}.sst", self.0))
+    }
+
+    /// `000123.wal`
+    pub fn wal_path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{:06}.wal", self.0))
+    }
+
+    /// `MANIFEST-000123`
+    pub fn manifest_path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("MANIFEST-{:06}", self.0))
+    }
+}
+
+/// The place of a run among the runs of a version: the higher, the newer. A flush gives its run the
+/// id of its first file; a compaction keeps the rank of its newest input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunRank(pub u64);
+
+/// What a file of the data directory is, as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// `NNNNNN.sst`: an SSTable.
+    Table(FileId),
+    /// `NNNNNN.wal`: a segment of the write-ahead log.
+    Wal(FileId),
+    /// `MANIFEST-NNNNNN`: a log of version edits.
+    Manifest(FileId),
+    /// `CURRENT`: the name of the live manifest.
+    Current,
+    /// `LOCK`: held by the process that has the database open.
+    Lock,
+    /// `*.tmp`: a file that was being made when the process ended.
+    Temporary,
+}
+
+impl FileKind {
+    /// Reads a file name; `None` for a name that the engine never gives.
+    pub fn parse(name: &str) -> Option<FileKind> {
+        let id = |digits: &str| {
+            let well_formed = digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit());
+            well_formed.then(|| digits.parse().ok().map(FileId)).flatten()
+        };
+        match name {
+            CURRENT_NAME => Some(FileKind::Current),
+            LOCK_NAME => Some(FileKind::Lock),
+            _ => {
+                if let Some(digits) = name.strip_prefix("MANIFEST-") {
+                    return id(digits).map(FileKind::Manifest);
+                }
+                match name.rsplit_once('.')? {
+                    (digits, "sst") => id(digits).map(FileKind::Table),
+                    (digits, "wal") => id(digits).map(FileKind::Wal),
+                    (_, "tmp") => Some(FileKind::Temporary),
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
+/// The file that names the live manifest.
+pub const CURRENT_NAME: &str = "CURRENT";
+/// The file whose lock keeps a second process out.
+pub const LOCK_NAME: &str = "LOCK";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_survives_its_byte_and_unknown_bytes_are_refused() {
+        let known = [Tag::put(ValueType::Octets), Tag::put(ValueType::Json), Tag::END, Tag::ERASE];
+        for tag in known {
+            assert_eq!(Tag::from_byte(tag.to_byte()), Some(tag));
+        }
+        assert_eq!((0..=u8::MAX).filter_map(Tag::from_byte).count(), known.len());
+        assert_eq!(Tag::put(ValueType::Json).value_type(), ValueType::Json);
+        assert_eq!(Tag::ERASE.kind(), ValueKind::Erase);
+    }
+
+    #[test]
+    fn file_names_are_read_back_and_strangers_are_not_ours() {
+        let dir = Path::new("");
+        for (path, kind) in [
+            (FileId(7).table_path(dir), FileKind::Table(FileId(7))),
+            (FileId(1_234_567).wal_path(dir), FileKind::Wal(FileId(1_234_567))),
+            (FileId(1).manifest_path(dir), FileKind::Manifest(FileId(1))),
+        ] {
+            assert_eq!(FileKind::parse(path.to_str().unwrap()), Some(kind));
+        }
+        assert_eq!(FileKind::parse("CURRENT.tmp"), Some(FileKind::Temporary));
+        for stranger in ["notes.txt", "1.sst", "+00001.sst", "00000x.wal", "MANIFEST-", ".sst"] {
+            assert_eq!(FileKind::parse(stranger), None, "{stranger}");
+        }
+    }
+}

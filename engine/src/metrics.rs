@@ -1,0 +1,65 @@
+//! Counters of the engine: plain relaxed atomics, written where things happen, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Its value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What the engine has done since it was opened.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Metrics {
+            /// Every counter with its name, in the order of this page.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.get()),)*].into_iter()
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Operations committed.
+    ops_committed,
+    /// Groups of batches committed with one log record.
+    groups_committed,
+    /// Bytes appended to the log, framing included.
+    wal_bytes_written,
+    /// Times the log was made durable.
+    wal_syncs,
+    /// Writes that were delayed or stopped because flush or compaction lagged.
+    write_stalls,
+    /// Memtables written out as SSTables.
+    flushes,
+    /// Bytes of SSTables written by flushes.
+    flush_bytes_written,
+    /// Compactions done.
+    compactions,
+    /// Bytes of SSTables read by compactions.
+    compaction_bytes_read,
+    /// Bytes of SSTables written by compactions.
+    compaction_bytes_written,
+    /// Filter checks that said the key is not in the file.
+    filter_misses,
+    /// Data blocks looked into by reads of single versions.
+    blocks_read,
+    /// Chunks of values that had to be decompressed, because the cache did not hold them.
+    chunks_decompressed,
+}

@@ -1,0 +1,74 @@
+//! How a database is opened.
+
+use std::sync::Arc;
+
+use crate::fs::{Fs, RealFs};
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After the log holds it durably: what was acknowledged survives a power loss. Concurrent
+    /// writers share one sync (group commit).
+    #[default]
+    Sync,
+    /// After the log was handed to the operating system: what was acknowledged survives the death of
+    /// the process. A power loss may take the writes since the last sync of the log, which is made
+    /// every [`WAL_SYNC_PERIOD_MS`] milliseconds.
+    Buffered,
+}
+
+/// How often the log is made durable under [`Durability::Buffered`], in milliseconds: the loss
+/// window of a power failure.
+pub const WAL_SYNC_PERIOD_MS: u64 = 1000;
+
+/// Who flushes and compacts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// Threads of the database, beside the callers.
+    #[default]
+    Threads,
+    /// The caller's own thread, inside [`Db::write`](crate::Db::write),
+    /// [`Db::flush`](crate::Db::flush) and [`Db::compact`](crate::Db::compact), and nobody else: the
+    /// same calls make the same file operations in the same order, so that a simulation can stop at
+    /// each of them.
+    Inline,
+}
+
+/// How a database is opened. The defaults serve; what isn't here is a named constant beside the code
+/// that it governs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When a write is acknowledged.
+    pub durability: Durability,
+    /// The size at which a memtable is frozen and flushed, in bytes; up to
+    /// [`IMMUTABLE_MEMTABLES_MAX`] frozen ones may wait, then writes stop. Also the size of an
+    /// SSTable at which compaction begins a new one, where it is less than [`TABLE_BYTES_MAX`].
+    pub memtable_bytes_max: usize,
+    /// The most memory for decompressed values, in bytes. 0 keeps none.
+    pub cache_bytes_max: usize,
+    /// Who flushes and compacts.
+    pub background: Background,
+    /// Where the files are.
+    pub fs: Arc<dyn Fs>,
+}
+
+/// The most frozen memtables that may wait for their flush.
+pub const IMMUTABLE_MEMTABLES_MAX: usize = 4;
+
+/// The size of an SSTable at which compaction begins a new one, in bytes.
+pub const TABLE_BYTES_MAX: usize = 64 << 20;
+
+/// The smallest [`Options::memtable_bytes_max`] that is accepted, in bytes.
+pub const MEMTABLE_BYTES_MIN: usize = 16 << 10;
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            durability: Durability::Sync,
+            memtable_bytes_max: 64 << 20,
+            cache_bytes_max: 64 << 20,
+            background: Background::Threads,
+            fs: Arc::new(RealFs),
+        }
+    }
+}

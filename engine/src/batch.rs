@@ -83,6 +83,11 @@ impl WriteBatch {
         &self.encoded
     }
 
+    /// The operations, in order.
+    pub(crate) fn ops(&self) -> impl Iterator<Item = Op<'_>> {
+        Ops::new(&self.encoded).map(|op| op.expect("a batch holds what it encoded"))
+    }
+
     fn push(&mut self, tag: Tag, key: &[u8], ts: Timestamp, value: &[u8]) -> Result<()> {
         let too_long = |what: &str, len: usize, len_max: usize| {
             Err(Error::InvalidArgument(format!("{what} of {len} bytes: the limit is {len_max}")))
@@ -98,9 +103,9 @@ impl WriteBatch {
                 "a batch of more than {BATCH_OPS_MAX} operations: split it"
             )));
         }
-        let op_bytes_max = 1 + 5 + key.len() + 8 + 5 + value.len();
-        if self.encoded.len() + op_bytes_max > BATCH_BYTES_MAX {
-            return too_long("a batch", self.encoded.len() + op_bytes_max, BATCH_BYTES_MAX);
+        let encoded_bytes_max = self.encoded.len() + op_bytes_max(key, value);
+        if encoded_bytes_max > BATCH_BYTES_MAX {
+            return too_long("a batch", encoded_bytes_max, BATCH_BYTES_MAX);
         }
         self.encoded.push(tag.to_byte());
         put_bytes(&mut self.encoded, key);
@@ -118,6 +123,18 @@ pub(crate) struct Op<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) ts: Timestamp,
     pub(crate) value: &'a [u8],
+}
+
+impl Op<'_> {
+    /// The most that it takes in a batch, in bytes.
+    pub(crate) fn encoded_bytes_max(&self) -> usize {
+        op_bytes_max(self.key, self.value)
+    }
+}
+
+fn op_bytes_max(key: &[u8], value: &[u8]) -> usize {
+    const LENGTH_BYTES_MAX: usize = 5;
+    1 + LENGTH_BYTES_MAX + key.len() + size_of::<Timestamp>() + LENGTH_BYTES_MAX + value.len()
 }
 
 /// Reads encoded operations front to back; it ends after the first malformed one.

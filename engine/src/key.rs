@@ -171,6 +171,11 @@ impl FileId {
     }
 }
 
+/// Drawn once, when a database is created, and bound into the checksums of all its files, so that a
+/// file of another database is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatabaseId(pub u64);
+
 /// The place of a run among the runs of a version: the higher, the newer. A flush gives its run the
 /// id of its first file; a compaction keeps the rank of its newest input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

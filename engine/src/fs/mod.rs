@@ -13,6 +13,8 @@
 mod map;
 mod real;
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::io;
@@ -64,6 +66,8 @@ pub trait WritableFile: Debug + Send + Sync {
 }
 
 /// A file that is being read.
+// A length that has to be asked for, and may fail, needs no `is_empty` beside it.
+#[allow(clippy::len_without_is_empty)]
 pub trait ReadableFile: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;

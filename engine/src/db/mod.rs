@@ -1,0 +1,218 @@
+//! The database: its public methods, and nothing else.
+
+mod background;
+mod open;
+mod read;
+mod scan;
+mod state;
+mod write;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use self::background::Threads;
+use self::open::Opened;
+pub use self::scan::History;
+use self::state::Core;
+use crate::batch::WriteBatch;
+use crate::error::{Error, Result};
+use crate::fs::FileLock;
+use crate::key::{Entry, SeqNo, Timestamp, ValueRef};
+use crate::metrics::Metrics;
+use crate::options::{Durability, Options};
+
+/// An open database. Clones are handles of the same one and may be used by any thread; when the last
+/// one is dropped, the database is closed without the flush that [`close`](Db::close) makes.
+///
+/// ```
+/// use kvtimedb_engine::{Db, Options, ValueRef};
+///
+/// let dir = tempfile::tempdir()?;
+/// let db = Db::open(dir.path(), Options::default())?;
+/// db.put(b"item1", 100, ValueRef::json(b"\"iPhone 16\""))?;
+/// db.put(b"item1", 101, ValueRef::json(b"\"iPhone 17\""))?;
+///
+/// assert_eq!(db.floor(b"item1", 99)?, None);
+/// assert_eq!(db.floor(b"item1", 102)?.unwrap().value, b"\"iPhone 17\"");
+/// db.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Db {
+    handle: Arc<Handle>,
+}
+
+/// What the last handle ends.
+#[derive(Debug)]
+struct Handle {
+    core: Arc<Core>,
+    threads: Mutex<Option<Threads>>,
+    lock: Mutex<Option<Box<dyn FileLock>>>,
+}
+
+impl Db {
+    /// Opens the database in `dir`, or creates one there. What was acknowledged before is there, also
+    /// after a crash.
+    ///
+    /// Errors: [`Error::Locked`] while another handle has it open, [`Error::Corruption`] if a file
+    /// does not hold what was written to it, [`Error::UnsupportedFormat`] if another build wrote it.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Db> {
+        let Opened { core, receivers, lock } = open::open(dir.as_ref(), options)?;
+        let threads = Threads::start(&core, receivers)?;
+        let threads = Mutex::new(Some(threads));
+        Ok(Db { handle: Arc::new(Handle { core, threads, lock: Mutex::new(Some(lock)) }) })
+    }
+
+    /// From `ts` on, `key` has `value`; a value already there at `ts` is replaced. Returns when the
+    /// write is as durable as [`Options::durability`] says, with its sequence number.
+    pub fn put<'v>(
+        &self,
+        key: &[u8],
+        ts: Timestamp,
+        value: impl Into<ValueRef<'v>>,
+    ) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.put(key, ts, value)?;
+        self.write(batch)
+    }
+
+    /// Commits a batch: all of it or nothing, also after a crash. Returns the sequence number of its
+    /// last operation. May wait while flush or compaction lag.
+    ///
+    /// Errors: [`Error::DiskFull`] and [`Error::Busy`] mean that nothing was written and a later try
+    /// may succeed. After any other error it is unknown whether a reopen will show the batch, and
+    /// writes are refused until then with [`Error::Poisoned`].
+    pub fn write(&self, batch: WriteBatch) -> Result<SeqNo> {
+        self.core().write(batch)
+    }
+
+    /// Like [`write`](Db::write) for callers that may not block: queues the batch, or refuses it at
+    /// once with [`Error::Busy`]. `on_commit` is called on the writer thread and should do little;
+    /// it is dropped uncalled if the database is closed before.
+    pub fn submit(
+        &self,
+        batch: WriteBatch,
+        on_commit: impl FnOnce(Result<SeqNo>) + Send + 'static,
+    ) -> Result<()> {
+        self.core().submit(batch, Box::new(on_commit))
+    }
+
+    /// The newest version of `key` at or before `at`; `None` if there is none, or if the key had
+    /// ended by then.
+    pub fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<Entry>> {
+        self.core().floor(key, at)
+    }
+
+    /// The version of `key` at exactly `ts`.
+    pub fn exact(&self, key: &[u8], ts: Timestamp) -> Result<Option<Entry>> {
+        Ok(self.floor(key, ts)?.filter(|entry| entry.ts == ts))
+    }
+
+    /// The newest version of `key`.
+    pub fn latest(&self, key: &[u8]) -> Result<Option<Entry>> {
+        self.floor(key, Timestamp::MAX)
+    }
+
+    /// The versions of `key` from `from` to `to`, both inclusive, ascending, as they are now: later
+    /// writes don't show. Ends and erased versions are not among them.
+    pub fn history(&self, key: &[u8], from: Timestamp, to: Timestamp) -> Result<History> {
+        self.core().history(key, from, to)
+    }
+
+    /// Writes what is in memory to SSTables. Nothing is lost without it; it shortens the next open.
+    pub fn flush(&self) -> Result<()> {
+        let core = self.core();
+        core.check_writable()?;
+        let mut writer = core.writer.lock();
+        if !core.super_version.load().active.is_empty() {
+            core.freeze(&mut writer, core.options.memtable_bytes_max)?;
+        }
+        drop(writer);
+        core.flush_all()
+    }
+
+    /// Flushes, and merges all SSTables into one run: the quickest to read and the smallest.
+    pub fn compact(&self) -> Result<()> {
+        self.flush()?;
+        self.core().compact_all()
+    }
+
+    /// Flushes, ends the log and the background threads, and gives up the directory. Every later call
+    /// is [`Error::Closed`]. Nothing acknowledged is lost without it.
+    pub fn close(&self) -> Result<()> {
+        self.handle.close(true)
+    }
+
+    /// When writes are acknowledged.
+    pub fn durability(&self) -> Durability {
+        self.core().options.durability
+    }
+
+    /// Why writes are refused, if an earlier failure poisoned them: [`Error::Poisoned`].
+    pub fn poisoned(&self) -> Option<Error> {
+        self.core().poisoned()
+    }
+
+    /// Why compaction has stopped, if it has. Reads and writes go on and get slower.
+    pub fn compaction_error(&self) -> Option<Error> {
+        self.core().compaction_error().cloned()
+    }
+
+    /// What it has done since it was opened.
+    pub fn metrics(&self) -> &Metrics {
+        self.core().metrics()
+    }
+
+    /// The sequence number of the last operation that reads show.
+    pub fn visible_seq(&self) -> SeqNo {
+        self.core().visible_seq.load(Ordering::Acquire)
+    }
+
+    fn core(&self) -> &Core {
+        &self.handle.core
+    }
+}
+
+impl Handle {
+    /// Only the first call does anything; a second one waits for it and finds nothing left.
+    fn close(&self, flush: bool) -> Result<()> {
+        let mut threads = self.threads.lock();
+        let Some(running) = threads.take() else { return Ok(()) };
+        let core = &*self.core;
+        let flushed = if flush && core.poisoned().is_none() {
+            self.flush_and_seal()
+        } else {
+            core.begin_closing();
+            core.writer.lock().wal.sync()
+        };
+        core.begin_closing();
+        running.join(core);
+        self.lock.lock().take();
+        flushed
+    }
+
+    /// Under the writer's lock to the end, so that no write comes after the seal.
+    fn flush_and_seal(&self) -> Result<()> {
+        let core = &*self.core;
+        let mut writer = core.writer.lock();
+        if !core.super_version.load().active.is_empty() {
+            core.freeze(&mut writer, core.options.memtable_bytes_max)?;
+        }
+        core.flush_all()?;
+        core.begin_closing();
+        let last_seq = writer.next_seq - 1;
+        writer.wal.seal(last_seq, None)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Whoever wants to know whether the end went well calls `close`.
+        let _ = self.close(false);
+    }
+}
+#[cfg(test)]
+mod tests;

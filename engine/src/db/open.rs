@@ -1,0 +1,224 @@
+//! Opening a database: lock → manifest → tables → replay of the log → new log → new manifest → what
+//! nobody needs is removed.
+//!
+//! Each step leaves a directory that the next open can start from: until `CURRENT` names the new
+//! manifest, the old one and the whole log still stand.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::background::{Receivers, Signals};
+use super::state::{Core, SuperVersion};
+use super::write::Writer;
+use crate::batch::Op;
+use crate::error::{Error, IoContext, Result};
+use crate::flush::flush_memtable;
+use crate::fs::{FileLock, Fs};
+use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo};
+use crate::memtable::Memtable;
+use crate::metrics::Metrics;
+use crate::options::{MEMTABLE_BYTES_MIN, Options};
+use crate::record::HEADER_BYTES;
+use crate::table::{TableContext, ValueCache};
+use crate::version::{Home, Manifest, ManifestState, Table, Version, VersionSet};
+use crate::wal::{self, WalWriter};
+
+/// An open database, before its threads are started.
+pub(crate) struct Opened {
+    pub(crate) core: Arc<Core>,
+    pub(crate) receivers: Receivers,
+    pub(crate) lock: Box<dyn FileLock>,
+}
+
+/// Opens the database in `dir`, or creates one where there is none.
+pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
+    if options.memtable_bytes_max < MEMTABLE_BYTES_MIN {
+        return Err(Error::InvalidArgument(format!(
+            "memtable_bytes_max of {}: the least is {MEMTABLE_BYTES_MIN}",
+            options.memtable_bytes_max
+        )));
+    }
+    let fs = Arc::clone(&options.fs);
+    fs.create_dir_all(dir).at("create", dir)?;
+    let lock = lock(&*fs, dir)?;
+    let files = list(&*fs, dir)?;
+    let manifest = Manifest::read_current(&*fs, dir)?;
+    let (home, recovered) = match manifest {
+        None => {
+            check_no_data(&*fs, dir, &files)?;
+            let home = home(dir, &options, new_database_id(), next_file(&files, 1));
+            (home, Recovered::default())
+        }
+        Some(manifest) => {
+            let state = manifest.state()?;
+            let next_file = next_file(&files, state.next_file);
+            let home = home(dir, &options, manifest.database, next_file);
+            let recovered = recover(&home, &options, &files, state)?;
+            (home, recovered)
+        }
+    };
+    let (core, receivers) = begin(home, options, recovered)?;
+    remove_obsolete(&core, &files);
+    Ok(Opened { core, receivers, lock })
+}
+
+fn lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
+    let path = dir.join(LOCK_NAME);
+    let holder = format!("process {}", std::process::id());
+    fs.lock(&path, &holder)
+        .at("lock", &path)?
+        .map_err(|holder| Error::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() })
+}
+
+/// The engine's files in the directory; others are left alone.
+fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileKind>> {
+    let names = fs.list(dir).at("list", dir)?;
+    Ok(names.iter().filter_map(|name| FileKind::parse(name)).collect())
+}
+
+/// Without a `CURRENT` there is no database, unless it was lost: then nothing is overwritten.
+fn check_no_data(fs: &dyn Fs, dir: &Path, files: &[FileKind]) -> Result<()> {
+    for file in files {
+        let (path, empty_bytes) = match file {
+            FileKind::Table(id) => (id.table_path(dir), 0),
+            // A database whose creation was cut short has an unused segment.
+            FileKind::Wal(id) => (id.wal_path(dir), HEADER_BYTES as u64),
+            _ => continue,
+        };
+        let file = fs.open(&path).at("open", &path)?;
+        let bytes = crate::fs::read_all(&*file, u64::MAX).at("read", &path)?;
+        if bytes.iter().skip(empty_bytes as usize).any(|&byte| byte != 0) {
+            return Err(Error::corruption(
+                &dir.join(crate::key::CURRENT_NAME),
+                0,
+                format!("expected it to name the manifest, as there is {}", path.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The one random choice of the engine.
+fn new_database_id() -> DatabaseId {
+    DatabaseId(RandomState::new().build_hasher().finish())
+}
+
+/// Above every id that the manifest gave out, and every file that a crash left behind.
+fn next_file(files: &[FileKind], least: u64) -> FileId {
+    let used = files.iter().filter_map(|file| match file {
+        FileKind::Table(id) | FileKind::Wal(id) | FileKind::Manifest(id) => Some(id.0 + 1),
+        _ => None,
+    });
+    FileId(used.fold(least.max(1), u64::max))
+}
+
+fn home(dir: &Path, options: &Options, database: DatabaseId, next_file: FileId) -> Home {
+    let cache = Arc::new(ValueCache::new(options.cache_bytes_max));
+    let tables = TableContext { cache, metrics: Arc::new(Metrics::default()) };
+    Home::new(Arc::clone(&options.fs), dir.to_owned(), database, tables, next_file)
+}
+
+/// What stood in the directory: all of it is in tables now.
+#[derive(Default)]
+struct Recovered {
+    tables: Vec<Arc<Table>>,
+    last_seq: SeqNo,
+}
+
+fn recover(
+    home: &Home,
+    options: &Options,
+    files: &[FileKind],
+    state: ManifestState,
+) -> Result<Recovered> {
+    let tables: Result<Vec<_>> =
+        state.tables.into_iter().map(|meta| home.open_table(meta)).collect();
+    let oldest = state.oldest_wal.unwrap_or(FileId(0));
+    let mut segments: Vec<FileId> = files
+        .iter()
+        .filter_map(|file| match file {
+            FileKind::Wal(id) if *id >= oldest => Some(*id),
+            _ => None,
+        })
+        .collect();
+    segments.sort_unstable();
+    let mut replay = Replay { home, options, memtable: None, tables: tables? };
+    let (fs, dir, database) = (&*home.fs, &home.dir, home.database);
+    let first_seq = state.flushed_seq + 1;
+    let mut apply = |seq, op: Op<'_>| replay.apply(seq, &op);
+    let replayed = wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut apply)?;
+    replay.flush()?;
+    Ok(Recovered { tables: replay.tables, last_seq: replayed.last_seq })
+}
+
+/// Puts the log's operations into memtables, and those into tables.
+struct Replay<'h> {
+    home: &'h Home,
+    options: &'h Options,
+    memtable: Option<Arc<Memtable>>,
+    tables: Vec<Arc<Table>>,
+}
+
+impl Replay<'_> {
+    fn apply(&mut self, seq: SeqNo, op: &Op<'_>) -> Result<()> {
+        let encoded_bytes = op.encoded_bytes_max();
+        if self.memtable.as_ref().is_some_and(|m| !m.has_room_for(1, encoded_bytes)) {
+            self.flush()?;
+        }
+        let capacity_bytes = || {
+            let needed = Memtable::insert_bytes_max(1, encoded_bytes);
+            needed.max(self.options.memtable_bytes_max)
+        };
+        let memtable =
+            self.memtable.get_or_insert_with(|| Arc::new(Memtable::new(capacity_bytes())));
+        memtable.writer().insert(seq, op);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if let Some(memtable) = self.memtable.take() {
+            self.tables.extend(flush_memtable(self.home, &memtable)?);
+        }
+        Ok(())
+    }
+}
+
+/// Begins a new log and a new manifest over what was recovered.
+fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core>, Receivers)> {
+    let Recovered { tables, last_seq } = recovered;
+    let version = Version::new(tables).map_err(|what| Error::corruption(&home.dir, 0, what))?;
+    let wal_id = home.new_file_id();
+    let Home { fs, dir, database, .. } = &home;
+    let wal = WalWriter::create(fs, dir, *database, wal_id, options.durability)?;
+    home.sync_dir()?;
+    let versions = VersionSet::begin(home.clone(), version, last_seq, wal_id)?;
+    let view = SuperVersion {
+        active: Arc::new(Memtable::new(options.memtable_bytes_max)),
+        immutables: Vec::new(),
+        version: Arc::clone(versions.version()),
+    };
+    let (signals, receivers) = Signals::new(wal.sync_handle());
+    let writer = Writer { wal, next_seq: last_seq + 1 };
+    let core = Core::new(home, options, view, versions, writer, signals);
+    Ok((Arc::new(core), receivers))
+}
+
+/// Removes the files that stood in the directory before and that the new manifest does not need.
+/// One that can't be removed is tried again at the next open.
+fn remove_obsolete(core: &Core, files: &[FileKind]) {
+    let view = core.super_version.load();
+    let dir = &core.home.dir;
+    for file in files {
+        let path = match file {
+            FileKind::Table(id) if !view.version.tables().any(|t| t.meta.id == *id) => {
+                id.table_path(dir)
+            }
+            FileKind::Wal(id) => id.wal_path(dir),
+            FileKind::Manifest(id) => id.manifest_path(dir),
+            _ => continue,
+        };
+        let _ = core.home.fs.remove(&path);
+    }
+}

@@ -1,0 +1,160 @@
+//! What the handles and threads of an open database share.
+//!
+//! # Locks
+//! Taken in this order, and none is held while one before it is waited for:
+//! 1. `writer`: one group commit at a time; freezes the active memtable.
+//! 2. `flushing`: one flush at a time, of the oldest frozen memtable.
+//! 3. `compacting`: one merge at a time.
+//! 4. `versions`: installs in the manifest, for as long as its sync takes.
+//!
+//! Readers take none: they load the [`SuperVersion`] and `visible_seq`. The super-version is swapped
+//! by three: a freeze (under `writer`) adds a memtable, an install (under `versions`) takes one away
+//! or changes the version. Each swap is a compare-and-swap loop that starts from what is there, so a
+//! freeze and an install may meet.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::background::Signals;
+use super::write::Writer;
+use crate::error::{Error, Result};
+use crate::key::{FileId, SeqNo};
+use crate::memtable::Memtable;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::version::{Home, Version, VersionSet};
+
+/// A memtable that nobody writes to any more, and where its operations lie in the log.
+#[derive(Debug)]
+pub(crate) struct ImmutableMemtable {
+    pub(crate) memtable: Arc<Memtable>,
+    /// The segment that holds its operations, and nothing else.
+    pub(crate) wal: FileId,
+    /// The segment that follows.
+    pub(crate) next_wal: FileId,
+}
+
+/// Everything that a read looks into, as one immutable view.
+#[derive(Clone, Debug)]
+pub(crate) struct SuperVersion {
+    pub(crate) active: Arc<Memtable>,
+    /// Newest first.
+    pub(crate) immutables: Vec<Arc<ImmutableMemtable>>,
+    pub(crate) version: Arc<Version>,
+}
+
+impl SuperVersion {
+    /// The memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(self.immutables.iter().map(|frozen| &frozen.memtable))
+    }
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) home: Home,
+    pub(crate) options: Options,
+    pub(crate) super_version: ArcSwap<SuperVersion>,
+    /// Every operation up to this one is in the super-version, and in the log as durably as the
+    /// options say. Stored by the writer, with Release, after it has inserted them.
+    pub(crate) visible_seq: AtomicU64,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) versions: Mutex<VersionSet>,
+    pub(crate) signals: Signals,
+    /// The first failure that left the log or the manifest in a state unknown.
+    poison: OnceLock<Arc<Error>>,
+    /// The failure that ended background compaction; reads and writes go on.
+    compaction_error: OnceLock<Error>,
+    closing: AtomicBool,
+}
+
+impl Core {
+    pub(crate) fn new(
+        home: Home,
+        options: Options,
+        super_version: SuperVersion,
+        versions: VersionSet,
+        writer: Writer,
+        signals: Signals,
+    ) -> Self {
+        Core {
+            home,
+            options,
+            visible_seq: AtomicU64::new(versions.flushed_seq()),
+            super_version: ArcSwap::from_pointee(super_version),
+            writer: Mutex::new(writer),
+            flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
+            versions: Mutex::new(versions),
+            signals,
+            poison: OnceLock::new(),
+            compaction_error: OnceLock::new(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.home.tables.metrics
+    }
+
+    /// A view for one read, and the last operation that it may show. The view is loaded first: then
+    /// what it lacks is newer than the read's beginning, and what it has above `visible` is hidden.
+    pub(crate) fn view(&self) -> (arc_swap::Guard<Arc<SuperVersion>>, SeqNo) {
+        let view = self.super_version.load();
+        (view, self.visible_seq.load(Ordering::Acquire))
+    }
+
+    /// Changes the super-version, starting from what is there.
+    pub(crate) fn swap(&self, change: impl Fn(&mut SuperVersion)) {
+        self.super_version.rcu(|old| {
+            let mut new = SuperVersion::clone(old);
+            change(&mut new);
+            new
+        });
+    }
+
+    /// Refuses writes from now on. Returns the error, for the caller of the failed operation.
+    pub(crate) fn poison(&self, error: Error) -> Error {
+        self.poison.get_or_init(|| Arc::new(error.clone()));
+        error
+    }
+
+    /// Why writes are refused, if they are.
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.poison.get().map(|cause| Error::Poisoned { cause: Arc::clone(cause) })
+    }
+
+    pub(crate) fn set_compaction_error(&self, error: Error) {
+        self.compaction_error.get_or_init(|| error);
+    }
+
+    pub(crate) fn compaction_error(&self) -> Option<&Error> {
+        self.compaction_error.get()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Begins the end: later calls are refused. `true` for the first one to say so.
+    pub(crate) fn begin_closing(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// An error unless reads are served.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closing() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// An error unless writes are served.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        self.poisoned().map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,177 @@
+//! Writing an SSTable: records in, in order; a synced file out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::block_builder::BlockBuilder;
+use super::filter::{Filter, KeyHash};
+use super::format::{
+    BlockHandle, BlockType, CHECKSUM_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
+};
+use super::index::IndexBuilder;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{Fs, WritableFile};
+use crate::iter::Record;
+use crate::key::{DatabaseId, FileId, RunRank, SeqNo, Timestamp, ValueKind};
+
+/// Finished blocks are handed to the operating system in pieces of about this size, in bytes.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// An SSTable that is being written. One that is dropped unfinished leaves a file that no manifest
+/// names: it is removed by whoever asked for it, or at the next open.
+pub(crate) struct TableBuilder {
+    path: PathBuf,
+    file: Arc<dyn WritableFile>,
+    identity: TableIdentity,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    key_hashes: Vec<KeyHash>,
+    properties: Option<TableProperties>,
+    /// Bytes that follow the `written` ones and are still in memory.
+    pending: Vec<u8>,
+    written: u64,
+}
+
+impl TableBuilder {
+    pub(crate) fn create(
+        fs: &dyn Fs,
+        dir: &Path,
+        database: DatabaseId,
+        file: FileId,
+    ) -> Result<Self> {
+        let path = file.table_path(dir);
+        Ok(TableBuilder {
+            file: fs.create(&path).at("create", &path)?,
+            identity: TableIdentity { database, file },
+            block: BlockBuilder::new().at("prepare zstd for", &path)?,
+            index: IndexBuilder::default(),
+            key_hashes: Vec::new(),
+            properties: None,
+            pending: Vec::new(),
+            written: 0,
+            path,
+        })
+    }
+
+    /// Adds a record, which must come after all that were added.
+    pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<()> {
+        if self.block.is_full() {
+            self.end_block()?;
+        }
+        self.account(record);
+        self.block.add(record);
+        Ok(())
+    }
+
+    /// The size of the file so far, in bytes, without the block that is being filled.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    /// Writes what is left and makes the file durable; its name in the directory is not yet. Every
+    /// record's sequence number lies in `seqs`, which is inclusive. At least one record was added.
+    pub(crate) fn finish(mut self, rank: RunRank, seqs: (SeqNo, SeqNo)) -> Result<TableMeta> {
+        let mut properties = self.properties.take().expect("a table of at least one record");
+        (properties.min_seq, properties.max_seq) = seqs;
+        self.end_block()?;
+        let filter = Filter::build(&self.key_hashes)
+            .map_err(|what| Error::InvalidArgument(format!("a filter can't be made: {what}")))?;
+        let mut block = vec![BlockType::Filter as u8];
+        block.extend_from_slice(&filter.to_bytes());
+        let filter = self.write_block(&block)?;
+        let index = std::mem::take(&mut self.index).finish();
+        let index = self.write_block(&index)?;
+        let mut block = vec![BlockType::Properties as u8];
+        properties.encode(&mut block);
+        let properties_handle = self.write_block(&block)?;
+        let file_bytes = self.file_bytes() + super::format::FOOTER_BYTES as u64;
+        let identity = self.identity;
+        let footer = Footer { filter, index, properties: properties_handle, identity, file_bytes };
+        let (footer, checksum) = footer.encode();
+        self.pending.extend_from_slice(&footer);
+        self.write_pending()?;
+        self.file.sync().at("sync", &self.path)?;
+        Ok(TableMeta { id: identity.file, rank, file_bytes, checksum, properties })
+    }
+
+    fn account(&mut self, record: &Record<'_>) {
+        let Some(p) = &mut self.properties else {
+            self.properties = Some(self.first_properties(record));
+            return;
+        };
+        assert!(
+            (p.last_key.as_slice(), p.last_ts) < (record.key, record.ts),
+            "records of a table rise in (key, ts)"
+        );
+        if p.last_key != record.key {
+            p.keys += 1;
+            p.last_key.clear();
+            p.last_key.extend_from_slice(record.key);
+            self.key_hashes.push(KeyHash::of(record.key));
+        }
+        p.last_ts = record.ts;
+        p.min_ts = p.min_ts.min(record.ts);
+        p.max_ts = p.max_ts.max(record.ts);
+        count(p, record);
+    }
+
+    fn first_properties(&mut self, record: &Record<'_>) -> TableProperties {
+        self.key_hashes.push(KeyHash::of(record.key));
+        let mut properties = TableProperties {
+            records: 0,
+            keys: 1,
+            ends: 0,
+            erases: 0,
+            raw_bytes: 0,
+            first_key: record.key.to_vec(),
+            first_ts: record.ts,
+            last_key: record.key.to_vec(),
+            last_ts: record.ts,
+            min_ts: record.ts,
+            max_ts: record.ts,
+            min_seq: SeqNo::MAX,
+            max_seq: 0,
+        };
+        count(&mut properties, record);
+        properties
+    }
+
+    fn end_block(&mut self) -> Result<()> {
+        if let Some((block, fences)) = self.block.finish() {
+            let handle = self.write_block(&block)?;
+            self.index.add(fences, handle);
+        }
+        Ok(())
+    }
+
+    /// Appends a block, which lacks its checksum only.
+    fn write_block(&mut self, block: &[u8]) -> Result<BlockHandle> {
+        let offset = self.file_bytes();
+        let handle = BlockHandle { offset, len: (block.len() + CHECKSUM_BYTES) as u32 };
+        let checksum = self.identity.checksum(offset, block);
+        self.pending.extend_from_slice(block);
+        self.pending.extend_from_slice(&checksum.to_le_bytes());
+        if self.pending.len() >= WRITE_BYTES {
+            self.write_pending()?;
+        }
+        Ok(handle)
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        self.file.write_at(self.written, &self.pending).at("write", &self.path)?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+fn count(properties: &mut TableProperties, record: &Record<'_>) {
+    properties.records += 1;
+    match record.tag.kind() {
+        ValueKind::Put => {}
+        ValueKind::End => properties.ends += 1,
+        ValueKind::Erase => properties.erases += 1,
+    }
+    let ts_bytes = size_of::<Timestamp>();
+    properties.raw_bytes += (record.key.len() + ts_bytes + record.value.len()) as u64;
+}

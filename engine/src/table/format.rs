@@ -1,0 +1,288 @@
+//! The constants and fixed parts of an SSTable: block types, checksums, handles, properties, footer.
+
+use std::path::Path;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::coding::{Decoder, put_bytes, put_varint};
+use crate::error::{Error, Malformed, Result};
+use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Timestamp};
+
+/// The format that this build writes and reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The last eight bytes of an SSTable: its name, as a text that `file` and `hexdump` show.
+const MAGIC: [u8; 8] = *b"KVTDBSST";
+
+/// The footer's length in bytes.
+pub(crate) const FOOTER_BYTES: usize = 80;
+
+/// The checksum that ends every block, in bytes.
+pub(crate) const CHECKSUM_BYTES: usize = 8;
+
+/// What a block is; checked after reading, so that a data block is never taken for an index.
+///
+/// The numbers are on disk: do not change these values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum BlockType {
+    Data = 1,
+    Filter = 2,
+    Index = 3,
+    Properties = 4,
+}
+
+/// Where a block lies in its file; the length covers type and checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockHandle {
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
+/// Which file bytes belong to; bound into every checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableIdentity {
+    pub(crate) database: DatabaseId,
+    pub(crate) file: FileId,
+}
+
+impl TableIdentity {
+    /// The checksum of a part of this file that starts at `offset`.
+    pub(crate) fn checksum(self, offset: u64, bytes: &[u8]) -> u64 {
+        let mut place = [0; 24];
+        place[..8].copy_from_slice(&self.database.0.to_le_bytes());
+        place[8..16].copy_from_slice(&self.file.0.to_le_bytes());
+        place[16..].copy_from_slice(&offset.to_le_bytes());
+        xxh3_64_with_seed(bytes, xxh3_64(&place))
+    }
+
+    /// Checks type and checksum of the block at `handle` of `data`, the whole file's bytes, and
+    /// returns its contents: what lies between type and checksum.
+    pub(crate) fn verify<'a>(
+        self,
+        data: &'a [u8],
+        path: &Path,
+        handle: BlockHandle,
+        expected: BlockType,
+    ) -> Result<&'a [u8]> {
+        let corrupt = |what: String| Error::corruption(path, handle.offset, what);
+        let block = slice_of(data, handle).ok_or_else(|| {
+            corrupt(format!("expected a block of {} bytes, found the end of the file", handle.len))
+        })?;
+        let (body, stored) = block
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .filter(|(body, _)| !body.is_empty())
+            .ok_or_else(|| {
+                corrupt(format!("expected a block, its handle says {} bytes", handle.len))
+            })?;
+        let (stored, found) = (u64::from_le_bytes(*stored), self.checksum(handle.offset, body));
+        if stored != found {
+            return Err(corrupt(format!(
+                "expected a {expected:?} block with checksum {stored:016x}, found {found:016x}"
+            )));
+        }
+        if body[0] != expected as u8 {
+            return Err(corrupt(format!("expected a {expected:?} block, found type {}", body[0])));
+        }
+        Ok(&body[1..])
+    }
+}
+
+/// The bytes of a block, where the file is long enough.
+pub(crate) fn slice_of(data: &[u8], handle: BlockHandle) -> Option<&[u8]> {
+    let start = usize::try_from(handle.offset).ok()?;
+    data.get(start..start.checked_add(handle.len as usize)?)
+}
+
+/// What a table holds: the fences that let reads pass it by, and the counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableProperties {
+    /// Records, tombstones included.
+    pub(crate) records: u64,
+    pub(crate) keys: u64,
+    pub(crate) ends: u64,
+    pub(crate) erases: u64,
+    /// Keys, timestamps and values before encoding, in bytes.
+    pub(crate) raw_bytes: u64,
+    /// The least record's place.
+    pub(crate) first_key: Vec<u8>,
+    pub(crate) first_ts: Timestamp,
+    /// The greatest record's place.
+    pub(crate) last_key: Vec<u8>,
+    pub(crate) last_ts: Timestamp,
+    /// Bounds over all records.
+    pub(crate) min_ts: Timestamp,
+    pub(crate) max_ts: Timestamp,
+    /// Every record's sequence number lies within; they tell which of two sources is newer.
+    pub(crate) min_seq: SeqNo,
+    pub(crate) max_seq: SeqNo,
+}
+
+impl TableProperties {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        for count in [self.records, self.keys, self.ends, self.erases, self.raw_bytes] {
+            put_varint(out, count);
+        }
+        put_bytes(out, &self.first_key);
+        put_bytes(out, &self.last_key);
+        for ts in [self.first_ts, self.last_ts, self.min_ts, self.max_ts] {
+            out.extend_from_slice(&ts.to_le_bytes());
+        }
+        put_varint(out, self.min_seq);
+        put_varint(out, self.max_seq);
+    }
+
+    pub(crate) fn decode(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        let records = input.varint("a count of records")?;
+        let keys = input.varint("a count of keys")?;
+        let ends = input.varint("a count of ends")?;
+        let erases = input.varint("a count of erases")?;
+        let raw_bytes = input.varint("a count of bytes")?;
+        let first_key = input.bytes(KEY_BYTES_MAX, "the first key")?.to_vec();
+        let last_key = input.bytes(KEY_BYTES_MAX, "the last key")?.to_vec();
+        let first_ts = input.i64("the first timestamp")?;
+        let last_ts = input.i64("the last timestamp")?;
+        let min_ts = input.i64("the least timestamp")?;
+        let max_ts = input.i64("the greatest timestamp")?;
+        let min_seq = input.varint("the least sequence number")?;
+        let max_seq = input.varint("the greatest sequence number")?;
+        let ordered = (&first_key, first_ts) <= (&last_key, last_ts)
+            && min_ts <= max_ts
+            && min_seq <= max_seq;
+        if !ordered {
+            return Err(input.malformed("ordered ranges of keys, timestamps and sequence numbers"));
+        }
+        Ok(TableProperties {
+            records,
+            keys,
+            ends,
+            erases,
+            raw_bytes,
+            first_key,
+            first_ts,
+            last_key,
+            last_ts,
+            min_ts,
+            max_ts,
+            min_seq,
+            max_seq,
+        })
+    }
+}
+
+/// A live table as the manifest describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableMeta {
+    pub(crate) id: FileId,
+    /// The run that the table is a part of.
+    pub(crate) rank: RunRank,
+    /// The file's length.
+    pub(crate) file_bytes: u64,
+    /// The footer's checksum.
+    pub(crate) checksum: u64,
+    pub(crate) properties: TableProperties,
+}
+
+impl TableMeta {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.id.0);
+        put_varint(out, self.rank.0);
+        put_varint(out, self.file_bytes);
+        out.extend_from_slice(&self.checksum.to_le_bytes());
+        self.properties.encode(out);
+    }
+
+    pub(crate) fn decode(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(TableMeta {
+            id: FileId(input.varint("a file id")?),
+            rank: RunRank(input.varint("a run's rank")?),
+            file_bytes: input.varint("a file's length")?,
+            checksum: input.u64("a footer's checksum")?,
+            properties: TableProperties::decode(input)?,
+        })
+    }
+}
+
+/// The fixed end of a table.
+///
+/// ```text
+/// filter offset u64, len u32 | index offset u64, len u32 | properties offset u64, len u32
+/// database id u64 | file id u64 | file length u64 | format version u32
+/// checksum u64 over the 64 bytes before it | magic [8]
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Footer {
+    pub(crate) filter: BlockHandle,
+    pub(crate) index: BlockHandle,
+    pub(crate) properties: BlockHandle,
+    pub(crate) identity: TableIdentity,
+    pub(crate) file_bytes: u64,
+}
+
+impl Footer {
+    /// The footer's bytes, and its checksum, which the manifest keeps.
+    pub(crate) fn encode(&self) -> (Vec<u8>, u64) {
+        let mut out = Vec::with_capacity(FOOTER_BYTES);
+        for handle in [self.filter, self.index, self.properties] {
+            out.extend_from_slice(&handle.offset.to_le_bytes());
+            out.extend_from_slice(&handle.len.to_le_bytes());
+        }
+        out.extend_from_slice(&self.identity.database.0.to_le_bytes());
+        out.extend_from_slice(&self.identity.file.0.to_le_bytes());
+        out.extend_from_slice(&self.file_bytes.to_le_bytes());
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let checksum = self.identity.checksum(self.file_bytes - FOOTER_BYTES as u64, &out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&MAGIC);
+        assert_eq!(out.len(), FOOTER_BYTES);
+        (out, checksum)
+    }
+
+    /// Reads and checks the footer of `data`, a whole file's bytes. The identity is what the file
+    /// says of itself: the caller compares it with the one that it expects.
+    pub(crate) fn decode(data: &[u8], path: &Path) -> Result<(Footer, u64)> {
+        let offset = data.len().saturating_sub(FOOTER_BYTES) as u64;
+        let corrupt = |what: String| Error::corruption(path, offset, what);
+        let (_, bytes) = data.split_last_chunk::<FOOTER_BYTES>().ok_or_else(|| {
+            corrupt(format!("expected an SSTable, found a file of {} bytes", data.len()))
+        })?;
+        if bytes[72..] != MAGIC {
+            return Err(corrupt(
+                "expected an SSTable's magic number at the end of the file".into(),
+            ));
+        }
+        let malformed = |m: Malformed| m.in_file(path, offset);
+        let mut input = Decoder::new(bytes);
+        let mut handle = || -> Result<BlockHandle, Malformed> {
+            Ok(BlockHandle { offset: input.u64("an offset")?, len: input.u32("a length")? })
+        };
+        let filter = handle().map_err(malformed)?;
+        let index = handle().map_err(malformed)?;
+        let properties = handle().map_err(malformed)?;
+        let database = DatabaseId(input.u64("a database id").map_err(malformed)?);
+        let file = FileId(input.u64("a file id").map_err(malformed)?);
+        let identity = TableIdentity { database, file };
+        let file_bytes = input.u64("a file length").map_err(malformed)?;
+        let version = input.u32("a format version").map_err(malformed)?;
+        let stored = input.u64("a checksum").map_err(malformed)?;
+        let found = identity.checksum(offset, &bytes[..64]);
+        if stored != found {
+            return Err(corrupt(format!(
+                "expected a footer with checksum {stored:016x}, found {found:016x}"
+            )));
+        }
+        if version != FORMAT_VERSION {
+            return Err(Error::UnsupportedFormat {
+                file: path.to_owned(),
+                what: "SSTable",
+                found: version,
+                supported: FORMAT_VERSION,
+            });
+        }
+        if file_bytes != data.len() as u64 {
+            let what = format!("expected a file of {file_bytes} bytes, found {}", data.len());
+            return Err(corrupt(what));
+        }
+        Ok((Footer { filter, index, properties, identity, file_bytes }, stored))
+    }
+}

@@ -1,0 +1,278 @@
+//! Reading an SSTable through a map of its file.
+//!
+//! *Thread safety*: a reader is shared by all threads; nothing in it changes but the bits that say
+//! which blocks were verified, and the cache, which has its own locks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::Cache;
+
+use super::block::{Block, Chunk};
+use super::filter::{Filter, KeyHash};
+use super::format::{BlockHandle, BlockType, Footer, TableIdentity, TableMeta, TableProperties};
+use super::index::Index;
+use crate::error::{Error, IoContext, Malformed, Result};
+use crate::fs::{FileMap, Fs};
+use crate::key::{DatabaseId, FileId, Tag, Timestamp};
+use crate::metrics::Metrics;
+
+/// Decompressed values of chunks, shared by all tables of a database.
+pub(crate) struct ValueCache {
+    chunks: Option<Cache<ChunkPlace, Arc<[u8]>, ChunkBytes>>,
+}
+
+/// A chunk, named by its file, its block's offset and its own offset in that block.
+type ChunkPlace = (FileId, u64, usize);
+
+#[derive(Clone)]
+struct ChunkBytes;
+
+impl quick_cache::Weighter<ChunkPlace, Arc<[u8]>> for ChunkBytes {
+    fn weight(&self, _: &ChunkPlace, values: &Arc<[u8]>) -> u64 {
+        // What an entry costs beside its values: key, pointers, the reference counts.
+        const ENTRY_BYTES: u64 = 96;
+        values.len() as u64 + ENTRY_BYTES
+    }
+}
+
+impl ValueCache {
+    /// A cache of at most `bytes_max` bytes; 0 keeps nothing.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let entries = bytes_max / super::block::CHUNK_VALUE_BYTES;
+        let cache = || Cache::with_weighter(entries, bytes_max as u64, ChunkBytes);
+        ValueCache { chunks: (bytes_max > 0).then(cache) }
+    }
+
+    fn get(&self, place: &ChunkPlace) -> Option<Arc<[u8]>> {
+        self.chunks.as_ref()?.get(place)
+    }
+
+    fn insert(&self, place: ChunkPlace, values: Arc<[u8]>) {
+        if let Some(chunks) = &self.chunks {
+            chunks.insert(place, values);
+        }
+    }
+}
+
+impl std::fmt::Debug for ValueCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ValueCache").finish_non_exhaustive()
+    }
+}
+
+/// What all the tables of a database share.
+#[derive(Clone, Debug)]
+pub(crate) struct TableContext {
+    pub(crate) cache: Arc<ValueCache>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// An open SSTable: its index and filter in memory, its blocks in a map.
+#[derive(Debug)]
+pub(crate) struct TableReader {
+    path: PathBuf,
+    map: FileMap,
+    identity: TableIdentity,
+    filter: Filter,
+    index: Index,
+    properties: TableProperties,
+    footer: Footer,
+    footer_checksum: u64,
+    /// A bit a block: its checksum was verified through this map. Relaxed, because a bit that is seen
+    /// late costs a second verification and nothing else.
+    verified: Box<[AtomicU64]>,
+    context: TableContext,
+}
+
+/// A version found in a table; its value is still where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableVersion<'t> {
+    pub(crate) ts: Timestamp,
+    pub(crate) tag: Tag,
+    table: &'t TableReader,
+    chunk: Chunk<'t>,
+    place: ChunkPlace,
+    row: usize,
+}
+
+impl TableReader {
+    /// Opens the table that the manifest describes, and holds the file against that description.
+    pub(crate) fn open(
+        fs: &dyn Fs,
+        dir: &Path,
+        database: DatabaseId,
+        meta: &TableMeta,
+        context: TableContext,
+    ) -> Result<Self> {
+        let reader = Self::inspect(fs, &meta.id.table_path(dir), context)?;
+        let expected = TableIdentity { database, file: meta.id };
+        if reader.identity != expected || reader.footer_checksum != meta.checksum {
+            return Err(Error::corruption(
+                &reader.path,
+                reader.footer.file_bytes,
+                format!(
+                    "expected {expected:?} with footer checksum {:016x}, as the manifest says; \
+                     found {:?} with {:016x}",
+                    meta.checksum, reader.identity, reader.footer_checksum
+                ),
+            ));
+        }
+        if reader.properties != meta.properties {
+            let offset = reader.footer.properties.offset;
+            let what = "expected the properties that the manifest says";
+            return Err(Error::corruption(&reader.path, offset, what));
+        }
+        Ok(reader)
+    }
+
+    /// Opens any table, believing what it says of its own identity: for tools.
+    pub(crate) fn inspect(fs: &dyn Fs, path: &Path, context: TableContext) -> Result<Self> {
+        let map = fs.open(path).at("open", path)?.map().at("map", path)?;
+        let (footer, footer_checksum) = Footer::decode(&map, path)?;
+        let identity = footer.identity;
+        let filter = identity.verify(&map, path, footer.filter, BlockType::Filter)?;
+        let filter = Filter::parse(filter)
+            .map_err(|what| Error::corruption(path, footer.filter.offset, what))?;
+        let index = identity.verify(&map, path, footer.index, BlockType::Index)?;
+        let index = Index::parse(index, footer.filter.offset)
+            .map_err(|m| m.in_file(path, footer.index.offset + 1))?;
+        let properties = identity.verify(&map, path, footer.properties, BlockType::Properties)?;
+        let properties = TableProperties::decode(&mut crate::coding::Decoder::new(properties))
+            .map_err(|m| m.in_file(path, footer.properties.offset + 1))?;
+        let words = index.len().div_ceil(64);
+        Ok(TableReader {
+            path: path.to_owned(),
+            identity,
+            filter,
+            properties,
+            footer,
+            footer_checksum,
+            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            index,
+            map,
+            context,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn properties(&self) -> &TableProperties {
+        &self.properties
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    pub(crate) fn footer_checksum(&self) -> u64 {
+        self.footer_checksum
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(crate) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// `false`: no version of the key is in this table, for certain.
+    pub(crate) fn may_contain(&self, hash: KeyHash) -> bool {
+        let may_contain = self.filter.may_contain(hash);
+        if !may_contain {
+            self.context.metrics.filter_misses.add(1);
+        }
+        may_contain
+    }
+
+    /// The newest version of `key` at or before `at`, tombstones included.
+    pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<TableVersion<'_>>> {
+        let Some(block_no) = self.index.find(key, at) else { return Ok(None) };
+        let row = self.index.row(block_no);
+        // The floor may be of another key, or its block may begin with the key and hold later
+        // versions only; a fence can tell the second without a look.
+        if row.min_ts > at {
+            return Ok(None);
+        }
+        let offset = row.handle.offset;
+        let block = self.block(block_no)?;
+        self.context.metrics.blocks_read.add(1);
+        self.floor_in_block(&block, offset, key, at).map_err(|m| m.in_file(&self.path, offset))
+    }
+
+    fn floor_in_block<'t>(
+        &'t self,
+        block: &Block<'t>,
+        offset: u64,
+        key: &[u8],
+        at: Timestamp,
+    ) -> Result<Option<TableVersion<'t>>, Malformed> {
+        let Some(chunk_no) = block.find(key, at)? else { return Ok(None) };
+        let chunk = block.chunk(chunk_no)?;
+        let Some(row) = chunk.floor(key, at)? else { return Ok(None) };
+        Ok(Some(TableVersion {
+            ts: chunk.ts(row),
+            tag: chunk.tag(row)?,
+            table: self,
+            chunk,
+            place: (self.identity.file, offset, block.chunk_offset(chunk_no)?),
+            row,
+        }))
+    }
+
+    /// Data block `block`, one of the index's, verified at the first touch.
+    pub(crate) fn block(&self, block: usize) -> Result<Block<'_>> {
+        let handle = self.index.row(block).handle;
+        let (word, bit) = (&self.verified[block / 64], 1 << (block % 64));
+        let contents = if word.load(Ordering::Relaxed) & bit == 0 {
+            let contents = self.verify_block(handle)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+            contents
+        } else {
+            let (start, len) = (handle.offset as usize, handle.len as usize);
+            &self.map[start + 1..start + len - super::format::CHECKSUM_BYTES]
+        };
+        Block::parse(contents).map_err(|m| m.in_file(&self.path, handle.offset))
+    }
+
+    /// Verifies the checksums of all data blocks.
+    pub(crate) fn verify_blocks(&self) -> Result<()> {
+        (0..self.index.len()).try_for_each(|block| self.block(block).map(drop))
+    }
+
+    fn verify_block(&self, handle: BlockHandle) -> Result<&[u8]> {
+        self.identity.verify(&self.map, &self.path, handle, BlockType::Data)
+    }
+
+    /// An [`Error::Corruption`] of the block at `offset`.
+    pub(crate) fn corruption(&self, offset: u64, what: impl Into<String>) -> Error {
+        Error::corruption(&self.path, offset, what)
+    }
+}
+
+impl TableVersion<'_> {
+    /// Its value; empty for a tombstone.
+    pub(crate) fn value(&self) -> Result<Vec<u8>> {
+        let (_, offset, _) = self.place;
+        let range = self.chunk.value_range(self.row);
+        let range = range.map_err(|m| m.in_file(&self.table.path, offset))?;
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let TableContext { cache, metrics } = &self.table.context;
+        if let Some(values) = cache.get(&self.place) {
+            return Ok(values[range].to_vec());
+        }
+        let values = self.chunk.values().map_err(|what| self.table.corruption(offset, what))?;
+        let value = values[range].to_vec();
+        if let std::borrow::Cow::Owned(values) = values {
+            metrics.chunks_decompressed.add(1);
+            cache.insert(self.place, values.into());
+        }
+        Ok(value)
+    }
+}

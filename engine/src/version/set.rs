@@ -1,0 +1,346 @@
+//! The manifest: which version is live, across restarts.
+//!
+//! `CURRENT` names the live manifest; a manifest is a log of [`VersionEdit`]s, the first of which is
+//! the whole state. An edit is installed in this order, and a failure at any step leaves the state
+//! before it: new tables durable → directory synced → edit appended and synced → version swapped in
+//! memory → files that no version needs removed.
+//!
+//! A manifest is never appended to by another process than the one that began it: each open writes a
+//! new one, so that no record ever follows a torn one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::edit::VersionEdit;
+use super::run::Table;
+use super::{Run, Version};
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{Fs, read_all};
+use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo};
+use crate::record::{LogKind, RecordReader, RecordType, RecordWriter};
+use crate::table::{TableContext, TableMeta, TableReader};
+
+/// A manifest that reaches this size is begun anew, in bytes.
+const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
+/// `CURRENT` is one line of text, far shorter than this.
+const CURRENT_BYTES_MAX: u64 = 256;
+
+/// Where a database lives and what its files share.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) database: DatabaseId,
+    pub(crate) tables: TableContext,
+    /// Gives out file ids; any thread may take one.
+    next_file: Arc<AtomicU64>,
+}
+
+impl Home {
+    /// Ids below `next_file` are taken.
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        database: DatabaseId,
+        tables: TableContext,
+        next_file: FileId,
+    ) -> Self {
+        Home { fs, dir, database, tables, next_file: Arc::new(AtomicU64::new(next_file.0)) }
+    }
+
+    /// An id that no file of this database ever had.
+    pub(crate) fn new_file_id(&self) -> FileId {
+        FileId(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes the names of the directory durable.
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        self.fs.sync_dir(&self.dir).at("sync", &self.dir)
+    }
+
+    /// Opens a table that a manifest describes.
+    pub(crate) fn open_table(&self, meta: TableMeta) -> Result<Arc<Table>> {
+        let context = self.tables.clone();
+        let reader = TableReader::open(&*self.fs, &self.dir, self.database, &meta, context)?;
+        Ok(Arc::new(Table { meta, reader: Arc::new(reader) }))
+    }
+
+    /// Removes files that no version needs. A file that can't be removed costs space until the next
+    /// open, and nothing else, so it is no error.
+    pub(crate) fn remove_tables(&self, ids: impl IntoIterator<Item = FileId>) {
+        for id in ids {
+            let _ = self.fs.remove(&id.table_path(&self.dir));
+        }
+    }
+}
+
+/// What a manifest says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ManifestState {
+    pub(crate) tables: Vec<TableMeta>,
+    pub(crate) flushed_seq: SeqNo,
+    pub(crate) oldest_wal: Option<FileId>,
+    pub(crate) next_file: u64,
+}
+
+/// A manifest, read.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    pub(crate) path: PathBuf,
+    pub(crate) database: DatabaseId,
+    /// Each edit with its offset.
+    pub(crate) edits: Vec<(u64, VersionEdit)>,
+    /// Where a record begins that was cut short, and so never took effect.
+    pub(crate) torn_at: Option<u64>,
+}
+
+impl Manifest {
+    /// Reads the manifest that `CURRENT` names; `None` where there is no `CURRENT`.
+    pub(crate) fn read_current(fs: &dyn Fs, dir: &Path) -> Result<Option<Manifest>> {
+        let path = dir.join(CURRENT_NAME);
+        let file = match fs.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).at("open", &path),
+        };
+        let text = read_all(&*file, CURRENT_BYTES_MAX).at("read", &path)?;
+        let (file_id, database) = parse_current(&text).ok_or_else(|| {
+            Error::corruption(&path, 0, "expected the name of a manifest and its checksum")
+        })?;
+        Manifest::read(fs, &file_id.manifest_path(dir), Some(database)).map(Some)
+    }
+
+    /// Reads any manifest; without `database`, one of any database.
+    pub(crate) fn read(fs: &dyn Fs, path: &Path, database: Option<DatabaseId>) -> Result<Manifest> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(FileKind::Manifest(file_id)) = FileKind::parse(name) else {
+            let what = format!("{}: a manifest is named MANIFEST-NNNNNN", path.display());
+            return Err(Error::InvalidArgument(what));
+        };
+        let reader = RecordReader::open(fs, path, LogKind::Manifest, database, file_id)?;
+        let mut reader = reader.ok_or_else(|| Error::corruption(path, 0, "expected a header"))?;
+        let mut edits = Vec::new();
+        while let Some(record) = reader.next()? {
+            if record.record_type != RecordType::Edit {
+                let what = format!("expected a version edit, found {:?}", record.record_type);
+                return Err(Error::corruption(path, record.offset, what));
+            }
+            let edit = VersionEdit::decode(record.payload)
+                .map_err(|m| m.in_file(path, record.payload_offset()))?;
+            edits.push((record.offset, edit));
+        }
+        let end = reader.end();
+        if edits.is_empty() {
+            return Err(Error::corruption(path, end.offset, "expected at least one version edit"));
+        }
+        Ok(Manifest {
+            path: path.to_owned(),
+            database: reader.database(),
+            edits,
+            torn_at: end.torn.then_some(end.offset),
+        })
+    }
+
+    /// The state after the last edit.
+    pub(crate) fn state(&self) -> Result<ManifestState> {
+        let mut state = ManifestState::default();
+        for (offset, edit) in &self.edits {
+            for id in &edit.removed {
+                let live = state.tables.iter().position(|table| table.id == *id);
+                let Some(live) = live else {
+                    let what = format!("expected to remove a live table, found {}", id.0);
+                    return Err(Error::corruption(&self.path, *offset, what));
+                };
+                state.tables.remove(live);
+            }
+            for table in &edit.added {
+                if state.tables.iter().any(|live| live.id == table.id) {
+                    let what = format!("expected to add a new table, found {} again", table.id.0);
+                    return Err(Error::corruption(&self.path, *offset, what));
+                }
+                state.tables.push(table.clone());
+            }
+            state.flushed_seq = edit.flushed_seq;
+            state.oldest_wal = Some(edit.oldest_wal);
+            state.next_file = edit.next_file.0;
+        }
+        Ok(state)
+    }
+}
+
+/// `MANIFEST-000001 0123456789abcdef 89abcdef\n`: the name, the database's id, and the crc32c of what
+/// stands before it.
+fn current_text(manifest: FileId, database: DatabaseId) -> String {
+    let name = manifest.manifest_path(Path::new(""));
+    let text = format!("{} {:016x}", name.display(), database.0);
+    format!("{text} {:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+fn parse_current(text: &[u8]) -> Option<(FileId, DatabaseId)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let FileKind::Manifest(manifest) = FileKind::parse(words.next()?)? else { return None };
+    let database = DatabaseId(u64::from_str_radix(words.next()?, 16).ok()?);
+    (current_text(manifest, database) == text).then_some((manifest, database))
+}
+
+/// The live version and its manifest. One thread at a time changes it: it is kept under a lock.
+#[derive(Debug)]
+pub(crate) struct VersionSet {
+    home: Home,
+    version: Arc<Version>,
+    flushed_seq: SeqNo,
+    oldest_wal: FileId,
+    manifest: RecordWriter,
+    manifest_id: FileId,
+}
+
+impl VersionSet {
+    /// Begins a new manifest with this state and makes it the live one. For a new database, and for
+    /// each open of an old one.
+    pub(crate) fn begin(
+        home: Home,
+        version: Version,
+        flushed_seq: SeqNo,
+        oldest_wal: FileId,
+    ) -> Result<Self> {
+        let version = Arc::new(version);
+        let (manifest_id, manifest) = begin_manifest(&home, &version, flushed_seq, oldest_wal)?;
+        Ok(VersionSet { home, version, flushed_seq, oldest_wal, manifest, manifest_id })
+    }
+
+    /// The live version.
+    pub(crate) fn version(&self) -> &Arc<Version> {
+        &self.version
+    }
+
+    /// The tables hold every operation up to this one.
+    pub(crate) fn flushed_seq(&self) -> SeqNo {
+        self.flushed_seq
+    }
+
+    /// The first segment of the log that is still needed.
+    pub(crate) fn oldest_wal(&self) -> FileId {
+        self.oldest_wal
+    }
+
+    /// The id of the live manifest.
+    pub(crate) fn manifest_id(&self) -> FileId {
+        self.manifest_id
+    }
+
+    /// Makes durable that a flushed memtable is now this table, and that the log is needed from
+    /// `oldest_wal` on only. After an error the old state stands.
+    pub(crate) fn install_flush(
+        &mut self,
+        table: Option<&Arc<Table>>,
+        flushed_seq: SeqNo,
+        oldest_wal: FileId,
+    ) -> Result<Arc<Version>> {
+        assert!(flushed_seq >= self.flushed_seq && oldest_wal >= self.oldest_wal);
+        let added: Vec<_> = table.into_iter().cloned().collect();
+        self.install(&[], &added, flushed_seq, oldest_wal)
+    }
+
+    /// Makes durable that these tables stand for those inputs. After an error the old state stands.
+    pub(crate) fn install_compaction(
+        &mut self,
+        inputs: &[Arc<Run>],
+        outputs: &[Arc<Table>],
+    ) -> Result<Arc<Version>> {
+        let removed: Vec<_> =
+            inputs.iter().flat_map(|run| run.tables()).map(|table| table.meta.id).collect();
+        self.install(&removed, outputs, self.flushed_seq, self.oldest_wal)
+    }
+
+    fn install(
+        &mut self,
+        removed: &[FileId],
+        added: &[Arc<Table>],
+        flushed_seq: SeqNo,
+        oldest_wal: FileId,
+    ) -> Result<Arc<Version>> {
+        let version = self.version.with(removed, added).map_err(|what| {
+            Error::corruption(&self.manifest_id.manifest_path(&self.home.dir), 0, what)
+        })?;
+        self.home.sync_dir()?;
+        if self.manifest.offset() >= MANIFEST_BYTES_MAX {
+            let begun = begin_manifest(&self.home, &version, flushed_seq, oldest_wal)?;
+            let old = std::mem::replace(&mut self.manifest_id, begun.0);
+            self.manifest = begun.1;
+            let _ = self.home.fs.remove(&old.manifest_path(&self.home.dir));
+        } else {
+            let edit = VersionEdit {
+                next_file: FileId(self.home.next_file.load(Ordering::Relaxed)),
+                flushed_seq,
+                oldest_wal,
+                removed: removed.to_vec(),
+                added: added.iter().map(|table| table.meta.clone()).collect(),
+            };
+            self.manifest.append(RecordType::Edit, &[&edit.encode()])?;
+            self.manifest.sync()?;
+        }
+        self.version = Arc::new(version);
+        self.flushed_seq = flushed_seq;
+        self.oldest_wal = oldest_wal;
+        Ok(Arc::clone(&self.version))
+    }
+}
+
+/// Writes a manifest that holds the whole state, and makes `CURRENT` name it: file, directory,
+/// temporary `CURRENT`, rename, directory.
+fn begin_manifest(
+    home: &Home,
+    version: &Version,
+    flushed_seq: SeqNo,
+    oldest_wal: FileId,
+) -> Result<(FileId, RecordWriter)> {
+    let id = home.new_file_id();
+    let path = id.manifest_path(&home.dir);
+    let edit = VersionEdit {
+        next_file: FileId(home.next_file.load(Ordering::Relaxed)),
+        flushed_seq,
+        oldest_wal,
+        removed: Vec::new(),
+        added: version.tables().map(|table| table.meta.clone()).collect(),
+    };
+    let database = home.database;
+    let mut manifest =
+        RecordWriter::create(&home.fs, &path, LogKind::Manifest, database, id, false)?;
+    manifest.append(RecordType::Edit, &[&edit.encode()])?;
+    manifest.sync()?;
+    home.sync_dir()?;
+    let current = home.dir.join(CURRENT_NAME);
+    let temporary = home.dir.join(format!("{CURRENT_NAME}.tmp"));
+    match home.fs.remove(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).at("remove", &temporary);
+        }
+        _ => {}
+    }
+    let file = home.fs.create(&temporary).at("create", &temporary)?;
+    file.write_at(0, current_text(id, database).as_bytes()).at("write", &temporary)?;
+    file.sync().at("sync", &temporary)?;
+    home.fs.rename(&temporary, &current).at("rename", &temporary)?;
+    home.sync_dir()?;
+    Ok((id, manifest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn current_is_read_back_and_nothing_like_it_is() {
+        let text = current_text(FileId(12), DatabaseId(u64::MAX));
+        assert_eq!(parse_current(text.as_bytes()), Some((FileId(12), DatabaseId(u64::MAX))));
+        for at in 0..text.len() {
+            let mut damaged = text.clone().into_bytes();
+            damaged[at] ^= 1;
+            assert_eq!(parse_current(&damaged), None, "{at}");
+            assert_eq!(parse_current(&text.as_bytes()[..at]), None, "{at}");
+        }
+    }
+}

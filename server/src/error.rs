@@ -1,0 +1,99 @@
+//! The one error type of the server.
+//!
+//! One type, because a handler fails for the reasons of every layer below it and they all end in
+//! the same place: `reject`, which gives each variant its status. The text of a variant is what the
+//! client reads, except where `reject` says otherwise.
+
+use std::io;
+
+/// The server's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the server did not start, or why a request was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address can't be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as it was configured.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// Threads, timers or signal handlers could not be set up.
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] kvtimedb_engine::Error),
+
+    /// The request is not well formed.
+    #[error("{0}")]
+    BadRequest(String),
+
+    /// Members that have to be there are not. Holds the names of all that have to be.
+    #[error("Missing required fields: {0}")]
+    MissingFields(&'static str),
+
+    /// A member has a type that can't be taken for the one it should have.
+    #[error("Invalid data types: {0}")]
+    InvalidTypes(String),
+
+    /// No endpoint has this path.
+    #[error("Not found")]
+    NotFound,
+
+    /// The endpoint has no such method.
+    #[error("Method not allowed: this path answers {allow}")]
+    MethodNotAllowed {
+        /// The methods that it has.
+        allow: &'static str,
+    },
+
+    /// The value exists but is not JSON.
+    #[error("The value is stored as octets, which this endpoint can't answer as JSON")]
+    NotJson,
+
+    /// The client stopped sending.
+    #[error("The request's body did not arrive in time")]
+    BodyTimeout,
+
+    /// The body, or the value in it, is over its limit.
+    #[error("{what} is too large: the limit is {limit} bytes")]
+    TooLarge {
+        /// `The body` or `The value`.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+
+    /// The body is compressed.
+    #[error("Content-Encoding {0} is not supported: send the body as it is")]
+    ContentEncoding(String),
+
+    /// The memory set aside for bodies is used up.
+    #[error("Too much data is under way, try again")]
+    Overloaded,
+
+    /// The request took longer than requests may.
+    #[error("The request took too long; a write may or may not have happened")]
+    RequestTimeout,
+
+    /// A handler panicked.
+    #[error("Internal server error")]
+    Panicked,
+}
+
+impl Error {
+    /// What the process ends with if this stops it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Engine(kvtimedb_engine::Error::Locked { .. }) => 5,
+            Error::Engine(kvtimedb_engine::Error::Corruption { .. }) => 4,
+            _ => 1,
+        }
+    }
+}

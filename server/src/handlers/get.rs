@@ -1,0 +1,73 @@
+//! `GET /`: the newest value at or before a timestamp.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvtimedb_engine::{Entry, ValueType};
+use warp::http::header::{ACCEPT, LOCATION};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::reply::Response;
+
+use crate::body::Body;
+use crate::compat;
+use crate::error::{Error, Result};
+use crate::handlers::{App, json_response};
+use crate::limits::Charge;
+
+/// Looks up what the body asks for, or else the query; a browser that asks for nothing gets the page.
+pub(crate) async fn get(
+    app: Arc<App>,
+    headers: HeaderMap,
+    query: String,
+    body: Result<Body>,
+) -> Result<Response> {
+    let body = body?;
+    let body = body.bytes();
+    if body.is_empty() && query.is_empty() && accepts_html(&headers) {
+        return Ok(to_the_page());
+    }
+    let lookup =
+        if body.is_empty() { compat::parse_query(&query)? } else { compat::parse_get(body)? };
+    match app.db.floor(lookup.key.as_bytes(), lookup.timestamp)? {
+        None => Ok(json_response(StatusCode::OK, "null\n")),
+        Some(entry) => found(&app, entry),
+    }
+}
+
+fn found(app: &App, mut entry: Entry) -> Result<Response> {
+    if entry.value_type != ValueType::Json {
+        return Err(Error::NotJson);
+    }
+    entry.value.push(b'\n');
+    let mut charge = app.answers.share();
+    charge.grow(entry.value.len())?;
+    let answer = Answer { text: entry.value, _charge: charge };
+    Ok(json_response(StatusCode::OK, Bytes::from_owner(answer)))
+}
+
+/// An answer's text; its share of the memory for answers comes back once it is sent.
+struct Answer {
+    text: Vec<u8>,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    accepted.flat_map(|accept| accept.split(',')).any(|range| {
+        let media_type = range.split(';').next().unwrap_or_default();
+        media_type.trim().eq_ignore_ascii_case("text/html")
+    })
+}
+
+fn to_the_page() -> Response {
+    let mut response = Response::new("".into());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/ui"));
+    response
+}

@@ -1,0 +1,58 @@
+//! What operators and their tools ask: is it alive, is it ready, what is it.
+
+use std::sync::Arc;
+
+use kvtimedb_engine::{Durability, KEY_BYTES_MAX, VALUE_BYTES_MAX, WAL_SYNC_PERIOD_MS};
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::handlers::{App, json_response};
+
+/// `GET /livez`: the process answers.
+pub(crate) async fn livez() -> Response {
+    Response::new("ok\n".into())
+}
+
+/// `GET /readyz`: reads and writes are served, and what an acknowledgement means. 503 with the cause
+/// when writes are refused.
+pub(crate) async fn readyz(app: Arc<App>) -> Response {
+    let mut state = json!({ "ready": true, "durability": durability_name(&app) });
+    if app.db.durability() == Durability::Buffered {
+        state["loss_window_ms"] = json!(WAL_SYNC_PERIOD_MS);
+    }
+    match app.db.poisoned() {
+        None => json_line(StatusCode::OK, &state),
+        Some(cause) => {
+            state["ready"] = json!(false);
+            state["cause"] = json!(cause.to_string());
+            json_line(StatusCode::SERVICE_UNAVAILABLE, &state)
+        }
+    }
+}
+
+/// `GET /version`: the build and its limits.
+pub(crate) async fn version(app: Arc<App>) -> Response {
+    let version = json!({
+        "name": "kvtimedb",
+        "version": env!("CARGO_PKG_VERSION"),
+        "limits": {
+            "key_bytes_max": KEY_BYTES_MAX,
+            "value_bytes_max": VALUE_BYTES_MAX,
+            "body_bytes_max": app.limits.body_bytes_max,
+        },
+        "durability": durability_name(&app),
+    });
+    json_line(StatusCode::OK, &version)
+}
+
+fn durability_name(app: &App) -> &'static str {
+    match app.db.durability() {
+        Durability::Sync => "sync",
+        Durability::Buffered => "buffered",
+    }
+}
+
+fn json_line(status: StatusCode, value: &Value) -> Response {
+    json_response(status, format!("{value}\n"))
+}

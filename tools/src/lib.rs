@@ -1,0 +1,3 @@
+//! What the command-line tools of `KVTimeDB` are made of: each tool is a thin binary over a module.
+
+pub mod loadtest;

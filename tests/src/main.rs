@@ -1,0 +1,1 @@
+//! Integration tests of KVTimeDB, through the interfaces that users have.

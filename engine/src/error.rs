@@ -26,7 +26,10 @@ pub enum Error {
     Busy,
 
     /// The disk is full. Nothing of this call was written; writes resume when there is space.
-    #[error("no space left on the disk that holds {}: free some; nothing of this call was written", path.display())]
+    #[error(
+        "no space left on the disk that holds {}: free some; nothing of this call was written",
+        path.display()
+    )]
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
@@ -55,7 +58,11 @@ pub enum Error {
     },
 
     /// A file was written by a build that this one does not know.
-    #[error("{} has {what} format version {found}; this build reads version {supported}: open it with the build that wrote it", file.display())]
+    #[error(
+        "{} has {what} format version {found}; this build reads version {supported}: open it with \
+         the build that wrote it",
+        file.display()
+    )]
     UnsupportedFormat {
         /// The file.
         file: PathBuf,
@@ -68,7 +75,10 @@ pub enum Error {
     },
 
     /// Another handle, in this process or another one, has the directory open.
-    #[error("{} is in use by {holder}; a data directory is opened by one process at a time", dir.display())]
+    #[error(
+        "{} is in use by {holder}; a data directory is opened by one process at a time",
+        dir.display()
+    )]
     Locked {
         /// The data directory.
         dir: PathBuf,

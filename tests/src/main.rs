@@ -1,1 +1,3 @@
 //! Integration tests of KVTimeDB, through the interfaces that users have.
+
+mod tidy;

@@ -214,5 +214,3 @@ impl Drop for Handle {
         let _ = self.close(false);
     }
 }
-#[cfg(test)]
-mod tests;

@@ -35,6 +35,8 @@ mod format;
 mod index;
 mod iter;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use block::{Block, Chunk};
 pub(crate) use builder::TableBuilder;

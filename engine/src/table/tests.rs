@@ -1,0 +1,180 @@
+//! A table against the map that it was built from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::block_builder::BlockBuilder;
+use super::*;
+use crate::error::Result;
+use crate::fs::{Fs, SimFs};
+use crate::iter::{Cursor, Record};
+use crate::key::{DatabaseId, FileId, RunRank, Tag, Timestamp, ValueType};
+use crate::metrics::Metrics;
+
+type Records = BTreeMap<(Vec<u8>, Timestamp), (Tag, Vec<u8>)>;
+
+const DATABASE: DatabaseId = DatabaseId(7);
+const ID: FileId = FileId(3);
+
+fn context(cache_bytes: usize) -> TableContext {
+    let metrics = Arc::new(Metrics::default());
+    TableContext { cache: Arc::new(ValueCache::new(cache_bytes)), metrics }
+}
+
+fn build(fs: &dyn Fs, records: &Records) -> Result<TableMeta> {
+    let mut builder = TableBuilder::create(fs, Path::new(""), DATABASE, ID)?;
+    for ((key, ts), (tag, value)) in records {
+        builder.add(&Record { key, ts: *ts, tag: *tag, value })?;
+    }
+    builder.finish(RunRank(3), (1, records.len() as u64))
+}
+
+fn open(fs: &dyn Fs, meta: &TableMeta) -> Result<Arc<TableReader>> {
+    TableReader::open(fs, Path::new(""), DATABASE, meta, context(1 << 16)).map(Arc::new)
+}
+
+fn scan(table: &Arc<TableReader>, key: &[u8], ts: Timestamp) -> Result<Records> {
+    let mut cursor = TableCursor::new(Arc::clone(table));
+    cursor.seek(key, ts)?;
+    let mut found = Records::new();
+    while let Some(r) = cursor.record() {
+        found.insert((r.key.to_vec(), r.ts), (r.tag, r.value.to_vec()));
+        cursor.next()?;
+    }
+    Ok(found)
+}
+
+fn floor(table: &TableReader, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
+    if !table.may_contain(KeyHash::of(key)) {
+        return Ok(None);
+    }
+    table.floor(key, at)?.map(|version| Ok((version.ts, version.value()?))).transpose()
+}
+
+fn expected_floor(records: &Records, key: &[u8], at: Timestamp) -> Option<(Timestamp, Vec<u8>)> {
+    let range = (key.to_vec(), Timestamp::MIN)..=(key.to_vec(), at);
+    records.range(range).next_back().map(|((_, ts), (_, value))| (*ts, value.clone()))
+}
+
+fn records() -> impl Strategy<Value = Records> {
+    let key = prop_oneof![
+        4 => "k[ab]{0,2}".prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..40),
+        1 => vec(prop_oneof![Just(0), Just(0xff)], 0..4),
+    ];
+    let ts =
+        prop_oneof![8 => 0..2000_i64, 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
+    let value = prop_oneof![
+        6 => (0..100_000_u32).prop_map(|n| format!(r#"{{"n":{n},"s":"ok"}}"#).into_bytes()),
+        1 => Just(Vec::new()),
+        1 => vec(any::<u8>(), 0..300),
+        1 => (0..20_000_usize).prop_map(|len| vec![b'x'; len]),
+    ];
+    let put = prop_oneof![Just(ValueType::Json), Just(ValueType::Octets)];
+    let record = prop_oneof![
+        9 => (put, value).prop_map(|(value_type, value)| (Tag::put(value_type), value)),
+        1 => Just((Tag::END, Vec::new())),
+        1 => Just((Tag::ERASE, Vec::new())),
+    ];
+    btree_map((key, ts), record, 1..400)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn it_answers_what_was_added(records in records(), stranger in vec(any::<u8>(), 0..6)) {
+        let fs = SimFs::new(0);
+        let meta = build(&fs, &records).unwrap();
+        let table = open(&fs, &meta).unwrap();
+        prop_assert_eq!(&scan(&table, b"", Timestamp::MIN).unwrap(), &records);
+        for (i, (key, ts)) in records.keys().enumerate() {
+            for at in [*ts, ts.saturating_sub(1), ts.saturating_add(1)] {
+                prop_assert_eq!(floor(&table, key, at).unwrap(), expected_floor(&records, key, at));
+            }
+            if i % 16 == 0 {
+                let rest: Records =
+                    records.range((key.clone(), *ts)..).map(|(k, r)| (k.clone(), r.clone())).collect();
+                prop_assert_eq!(scan(&table, key, *ts).unwrap(), rest);
+            }
+        }
+        for at in [Timestamp::MIN, 0, Timestamp::MAX] {
+            let expected = expected_floor(&records, &stranger, at);
+            prop_assert_eq!(floor(&table, &stranger, at).unwrap(), expected);
+        }
+        let p = &meta.properties;
+        prop_assert_eq!(p.records, records.len() as u64);
+        prop_assert_eq!(Some(p.min_ts), records.keys().map(|(_, ts)| *ts).min());
+        prop_assert_eq!(Some(p.max_ts), records.keys().map(|(_, ts)| *ts).max());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_an_error_or_changes_nothing(
+        records in records(),
+        flips in vec((any::<prop::sample::Index>(), 0_u8..8), 1..6),
+    ) {
+        let fs = SimFs::new(0);
+        let meta = build(&fs, &records).unwrap();
+        for (at, bit) in flips {
+            let fs = fs.fork();
+            fs.corrupt(ID.table_path(Path::new("")), at.index(meta.file_bytes as usize) as u64, 1 << bit);
+            let Ok(table) = open(&fs, &meta) else { continue };
+            if let Ok(found) = scan(&table, b"", Timestamp::MIN) {
+                prop_assert_eq!(&found, &records);
+            }
+            for (key, ts) in records.keys() {
+                if let Ok(found) = floor(&table, key, *ts) {
+                    prop_assert_eq!(found, expected_floor(&records, key, *ts));
+                }
+            }
+        }
+    }
+
+    /// Behind the checksums: blocks that verify and make no sense, as a forger would make them.
+    #[test]
+    fn no_block_makes_it_panic(
+        records in records(),
+        forged in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        len: prop::sample::Index,
+        key: Vec<u8>,
+        ts: Timestamp,
+    ) {
+        let mut builder = BlockBuilder::new().unwrap();
+        for ((key, ts), (tag, value)) in &records {
+            builder.add(&Record { key, ts: *ts, tag: *tag, value });
+        }
+        let (mut block, _) = builder.finish().unwrap();
+        for (at, byte) in forged {
+            // Most of what can be forged lies at the front.
+            let at = at.index(block.len()) % (1 + at.index(64));
+            block[at] = byte;
+        }
+        block.truncate(1 + len.index(block.len()));
+        let Ok(block) = Block::parse(&block[1..]) else { return Ok(()) };
+        let _ = block.find(&key, ts);
+        for chunk in (0..block.chunks()).filter_map(|index| block.chunk(index).ok()) {
+            let _ = (chunk.floor(&key, ts), chunk.values());
+            let _ = (0..chunk.keys()).map(|key| chunk.rows_of(key)).count();
+            let _ = (0..chunk.rows()).map(|row| (chunk.tag(row), chunk.value_range(row))).count();
+        }
+    }
+}
+
+#[test]
+fn a_file_of_another_database_or_place_is_refused() {
+    let fs = SimFs::new(0);
+    let records = Records::from([((b"k".to_vec(), 1), (Tag::put(ValueType::Json), b"1".to_vec()))]);
+    let meta = build(&fs, &records).unwrap();
+    let bytes = fs.read_file(ID.table_path(Path::new(""))).unwrap();
+    let moved = FileId(4);
+    fs.put_file(moved.table_path(Path::new("")), bytes);
+    let error = open(&fs, &TableMeta { id: moved, ..meta.clone() }).unwrap_err();
+    assert!(error.to_string().contains("000004.sst"), "{error}");
+    let other =
+        TableReader::open(&fs, Path::new(""), DatabaseId(8), &meta, context(0)).unwrap_err();
+    assert!(other.to_string().contains("as the manifest says"), "{other}");
+}

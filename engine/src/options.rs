@@ -40,9 +40,9 @@ pub enum Background {
 pub struct Options {
     /// When a write is acknowledged.
     pub durability: Durability,
-    /// The size at which a memtable is frozen and flushed, in bytes; up to
-    /// [`IMMUTABLE_MEMTABLES_MAX`] frozen ones may wait, then writes stop. Also the size of an
-    /// SSTable at which compaction begins a new one, where it is less than [`TABLE_BYTES_MAX`].
+    /// The size at which a memtable is frozen and flushed, in bytes, at least 16 KiB; up to four
+    /// frozen ones may wait, then writes stop. Also the size of an SSTable at which compaction begins
+    /// a new one, where it is less than 64 MiB.
     pub memtable_bytes_max: usize,
     /// The most memory for decompressed values, in bytes. 0 keeps none.
     pub cache_bytes_max: usize,
@@ -53,13 +53,13 @@ pub struct Options {
 }
 
 /// The most frozen memtables that may wait for their flush.
-pub const IMMUTABLE_MEMTABLES_MAX: usize = 4;
+pub(crate) const IMMUTABLE_MEMTABLES_MAX: usize = 4;
 
 /// The size of an SSTable at which compaction begins a new one, in bytes.
-pub const TABLE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const TABLE_BYTES_MAX: usize = 64 << 20;
 
 /// The smallest [`Options::memtable_bytes_max`] that is accepted, in bytes.
-pub const MEMTABLE_BYTES_MIN: usize = 16 << 10;
+pub(crate) const MEMTABLE_BYTES_MIN: usize = 16 << 10;
 
 impl Default for Options {
     fn default() -> Self {

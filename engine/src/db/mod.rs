@@ -1,9 +1,11 @@
 //! The database: its public methods, and nothing else.
 
 mod background;
+mod maintenance;
 mod open;
 mod read;
 mod scan;
+mod signals;
 mod state;
 mod write;
 

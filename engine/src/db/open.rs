@@ -9,9 +9,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::background::{Receivers, Signals};
-use super::state::{Core, SuperVersion};
-use super::write::Writer;
+use super::signals::{Receivers, Signals};
+use super::state::{Core, SuperVersion, Writer};
 use crate::batch::Op;
 use crate::error::{Error, IoContext, Result};
 use crate::flush::flush_memtable;

@@ -18,14 +18,14 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::background::Signals;
-use super::write::Writer;
+use super::signals::Signals;
 use crate::error::{Error, Result};
 use crate::key::{FileId, SeqNo};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::version::{Home, Version, VersionSet};
+use crate::wal::WalWriter;
 
 /// A memtable that nobody writes to any more, and where its operations lie in the log.
 #[derive(Debug)]
@@ -51,6 +51,13 @@ impl SuperVersion {
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(self.immutables.iter().map(|frozen| &frozen.memtable))
     }
+}
+
+/// The state of the one who commits, under the lock `writer`.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) wal: WalWriter,
+    pub(crate) next_seq: SeqNo,
 }
 
 /// An open database.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 
-use super::state::{Core, ImmutableMemtable};
+use super::signals::{OnCommit, WriteRequest};
+use super::state::{Core, ImmutableMemtable, Writer};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::key::SeqNo;
@@ -19,29 +20,9 @@ use crate::memtable::Memtable;
 use crate::options::{Background, Durability, IMMUTABLE_MEMTABLES_MAX};
 use crate::wal::WalWriter;
 
-/// The most batches that wait for the writer thread; more are refused with [`Error::Busy`] where the
-/// caller may not block.
-pub(crate) const QUEUE_BATCHES_MAX: usize = 4096;
-
 /// A group is closed when it holds so many encoded bytes: what waits behind it waits no longer than
 /// these take.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-
-/// What to do when a batch is committed, or can't be.
-pub(crate) type OnCommit = Box<dyn FnOnce(Result<SeqNo>) + Send>;
-
-/// What the writer thread is asked for.
-pub(crate) enum WriteRequest {
-    Commit(WriteBatch, OnCommit),
-    Stop,
-}
-
-/// The state of the one who commits, under the lock `writer`.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    pub(crate) wal: WalWriter,
-    pub(crate) next_seq: SeqNo,
-}
 
 impl Core {
     /// Commits a batch and returns the sequence number of its last operation.

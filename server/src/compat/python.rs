@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use kvtimedb_engine::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::compat::text;
 use crate::error::{Error, Result};
 
 /// From this decimal exponent on, and below the least one, `repr` writes a float with an exponent.
@@ -18,10 +17,21 @@ const TIMESTAMP_DIGITS_MAX: usize = 19;
 /// `str(key)`. Objects and arrays are no keys.
 pub(crate) fn key(raw: &RawValue) -> Result<Cow<'_, str>> {
     match raw.get().as_bytes() {
-        [b'"', ..] => text::unquoted(raw.get(), "key"),
+        [b'"', ..] => unquoted(raw.get(), "key"),
         [b'{', ..] => Err(Error::InvalidTypes("key must not be an object".to_owned())),
         [b'[', ..] => Err(Error::InvalidTypes("key must not be an array".to_owned())),
         _ => Ok(scalar(raw.get())),
+    }
+}
+
+/// What a JSON string says. `name` is the member's, for the error.
+pub(crate) fn unquoted<'a>(json: &'a str, name: &str) -> Result<Cow<'a, str>> {
+    let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+    match inner {
+        Some(inner) if !inner.contains('\\') => Ok(Cow::Borrowed(inner)),
+        _ => serde_json::from_str(json).map(Cow::Owned).map_err(|error| {
+            Error::BadRequest(format!("Invalid JSON: the string in {name}: {error}"))
+        }),
     }
 }
 
@@ -91,7 +101,7 @@ pub(crate) fn timestamp(raw: &RawValue) -> Result<Timestamp> {
     let must_be =
         |what: &str| Err(Error::InvalidTypes(format!("timestamp must be an integer, not {what}")));
     match json.as_bytes() {
-        [b'"', ..] => timestamp_from_str(&text::unquoted(json, "timestamp")?),
+        [b'"', ..] => timestamp_from_str(&unquoted(json, "timestamp")?),
         [b'{', ..] => must_be("an object"),
         [b'[', ..] => must_be("an array"),
         b"null" => must_be("null"),

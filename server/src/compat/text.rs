@@ -19,23 +19,12 @@ pub(crate) fn value(raw: &RawValue) -> Result<Cow<'_, str>> {
         // Only what has a backslash has a second spelling.
         [b'"', rest @ ..] if !rest.contains(&b'\\') => Ok(Cow::Borrowed(json)),
         [b'"', ..] => {
-            let text = unquoted(json, "value")?;
+            let text = python::unquoted(json, "value")?;
             Ok(Cow::Owned(serde_json::Value::from(text).to_string()))
         }
         [b'{' | b'[', ..] => compacted(json),
         // Digits, signs and letters need no escapes.
         _ => Ok(Cow::Owned(format!("\"{}\"", python::scalar(json)))),
-    }
-}
-
-/// What a JSON string says. `name` is the member's, for the error.
-pub(crate) fn unquoted<'a>(json: &'a str, name: &str) -> Result<Cow<'a, str>> {
-    let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
-    match inner {
-        Some(inner) if !inner.contains('\\') => Ok(Cow::Borrowed(inner)),
-        _ => serde_json::from_str(json).map(Cow::Owned).map_err(|error| {
-            Error::BadRequest(format!("Invalid JSON: the string in {name}: {error}"))
-        }),
     }
 }
 

@@ -1,0 +1,92 @@
+//! How the callers reach the threads of a database: bounded channels.
+//!
+//! A wake-up is a message in a channel that holds one: a second one adds nothing. What there is to do
+//! is read from the super-version, never from the message.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::batch::WriteBatch;
+use crate::error::Result;
+use crate::key::SeqNo;
+use crate::record::LogSync;
+
+/// The most batches that wait for the writer thread; more are refused with [`Error::Busy`] where the
+/// caller may not block.
+pub(crate) const QUEUE_BATCHES_MAX: usize = 4096;
+
+/// What to do when a batch is committed, or can't be.
+pub(crate) type OnCommit = Box<dyn FnOnce(Result<SeqNo>) + Send>;
+
+/// What the writer thread is asked for.
+pub(crate) enum WriteRequest {
+    Commit(WriteBatch, OnCommit),
+    Stop,
+}
+
+/// How the callers reach the threads.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    pub(crate) writes: Sender<WriteRequest>,
+    flush: Sender<()>,
+    compact: Sender<()>,
+    sync: Sender<()>,
+    /// What the periodic sync makes durable: the log's live segment.
+    wal: Mutex<Arc<LogSync>>,
+}
+
+/// How the threads are reached.
+#[derive(Debug)]
+pub(crate) struct Receivers {
+    pub(crate) writes: Receiver<WriteRequest>,
+    pub(crate) flush: Receiver<()>,
+    pub(crate) compact: Receiver<()>,
+    pub(crate) sync: Receiver<()>,
+}
+
+impl Signals {
+    pub(crate) fn new(wal: Arc<LogSync>) -> (Signals, Receivers) {
+        let (writes_in, writes) = bounded(QUEUE_BATCHES_MAX);
+        let (flush_in, flush) = bounded(1);
+        let (compact_in, compact) = bounded(1);
+        let (sync_in, sync) = bounded(1);
+        let signals = Signals {
+            writes: writes_in,
+            flush: flush_in,
+            compact: compact_in,
+            sync: sync_in,
+            wal: Mutex::new(wal),
+        };
+        (signals, Receivers { writes, flush, compact, sync })
+    }
+
+    /// A memtable was frozen.
+    pub(crate) fn wake_flush(&self) {
+        let _ = self.flush.try_send(());
+    }
+
+    /// A run was added.
+    pub(crate) fn wake_compaction(&self) {
+        let _ = self.compact.try_send(());
+    }
+
+    /// A new segment of the log is live.
+    pub(crate) fn wal_changed(&self, wal: Arc<LogSync>) {
+        *self.wal.lock() = wal;
+    }
+
+    /// The live segment of the log.
+    pub(crate) fn wal(&self) -> Arc<LogSync> {
+        Arc::clone(&self.wal.lock())
+    }
+
+    /// Lets every thread see that the database is closing.
+    pub(crate) fn wake_all(&self) {
+        let _ = self.writes.send(WriteRequest::Stop);
+        self.wake_flush();
+        self.wake_compaction();
+        let _ = self.sync.try_send(());
+    }
+}

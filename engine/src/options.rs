@@ -40,8 +40,8 @@ pub enum Background {
 pub struct Options {
     /// When a write is acknowledged.
     pub durability: Durability,
-    /// The size at which a memtable is frozen and flushed, in bytes, at least 16 KiB; up to four
-    /// frozen ones may wait, then writes stop. Also the size of an SSTable at which compaction begins
+    /// The size at which a memtable is frozen and flushed, in bytes, from 16 KiB to
+    /// 1 GiB; up to four frozen ones may wait, then writes stop. Also the size of an SSTable at which compaction begins
     /// a new one, where it is less than 64 MiB.
     pub memtable_bytes_max: usize,
     /// The most memory for decompressed values, in bytes. 0 keeps none.
@@ -60,6 +60,10 @@ pub(crate) const TABLE_BYTES_MAX: usize = 64 << 20;
 
 /// The smallest [`Options::memtable_bytes_max`] that is accepted, in bytes.
 pub(crate) const MEMTABLE_BYTES_MIN: usize = 16 << 10;
+
+/// The largest one: its segment of the log, which may be half as large again, stays below the 4 GiB
+/// that a log file may have.
+pub(crate) const MEMTABLE_BYTES_MAX: usize = 1 << 30;
 
 impl Default for Options {
     fn default() -> Self {

@@ -6,7 +6,6 @@
 //! | `kvt-flush` | a freeze | flushes, oldest memtable first |
 //! | `kvt-compact` | a flush | merges while the picker finds any |
 //! | `kvt-sync` | time, under `Durability::Buffered` only | syncs the log |
-//!
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -27,20 +26,28 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 pub(crate) struct Threads(Vec<JoinHandle<()>>);
 
 impl Threads {
-    /// Starts the threads that the options ask for.
+    /// Starts the threads that the options ask for: all of them, or none.
     pub(crate) fn start(core: &Arc<Core>, receivers: Receivers) -> Result<Threads> {
-        let Receivers { writes, flush, compact, sync } = receivers;
         let mut threads = Threads(Vec::new());
-        if core.options.background == Background::Inline {
-            return Ok(threads);
-        }
-        threads.spawn(core, "kvt-write", move |core| core.serve_writes(&writes))?;
-        threads.spawn(core, "kvt-flush", move |core| core.serve_flushes(&flush))?;
-        threads.spawn(core, "kvt-compact", move |core| core.serve_compactions(&compact))?;
-        if core.options.durability == Durability::Buffered {
-            threads.spawn(core, "kvt-sync", move |core| core.serve_syncs(&sync))?;
+        if core.options.background == Background::Threads
+            && let Err(error) = threads.spawn_all(core, receivers)
+        {
+            core.begin_closing();
+            threads.join(core);
+            return Err(error);
         }
         Ok(threads)
+    }
+
+    fn spawn_all(&mut self, core: &Arc<Core>, receivers: Receivers) -> Result<()> {
+        let Receivers { writes, flush, compact, sync } = receivers;
+        self.spawn(core, "kvt-write", move |core| core.serve_writes(&writes))?;
+        self.spawn(core, "kvt-flush", move |core| core.serve_flushes(&flush))?;
+        self.spawn(core, "kvt-compact", move |core| core.serve_compactions(&compact))?;
+        if core.options.durability == Durability::Buffered {
+            self.spawn(core, "kvt-sync", move |core| core.serve_syncs(&sync))?;
+        }
+        Ok(())
     }
 
     fn spawn(

@@ -18,7 +18,7 @@ use crate::fs::{FileLock, Fs};
 use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
-use crate::options::{MEMTABLE_BYTES_MIN, Options};
+use crate::options::{MEMTABLE_BYTES_MAX, MEMTABLE_BYTES_MIN, Options};
 use crate::record::HEADER_BYTES;
 use crate::table::{TableContext, ValueCache};
 use crate::version::{Home, Manifest, ManifestState, Table, Version, VersionSet};
@@ -33,9 +33,10 @@ pub(crate) struct Opened {
 
 /// Opens the database in `dir`, or creates one where there is none.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
-    if options.memtable_bytes_max < MEMTABLE_BYTES_MIN {
+    let memtable_bytes = MEMTABLE_BYTES_MIN..=MEMTABLE_BYTES_MAX;
+    if !memtable_bytes.contains(&options.memtable_bytes_max) {
         return Err(Error::InvalidArgument(format!(
-            "memtable_bytes_max of {}: the least is {MEMTABLE_BYTES_MIN}",
+            "a memtable of {} bytes: it has from {MEMTABLE_BYTES_MIN} to {MEMTABLE_BYTES_MAX}",
             options.memtable_bytes_max
         )));
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub type Timestamp = i64;
 
 /// The order in which operations were committed: 1 for the first one of a database, then rising by
-/// one per operation. At most [`SEQ_NO_MAX`].
+/// one per operation. At most 2⁵⁶ − 1.
 pub type SeqNo = u64;
 
 /// Sequence numbers use 56 bits, so that a number and a [`Tag`] fit one word of a memtable.

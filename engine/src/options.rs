@@ -61,8 +61,8 @@ pub(crate) const TABLE_BYTES_MAX: usize = 64 << 20;
 /// The smallest [`Options::memtable_bytes_max`] that is accepted, in bytes.
 pub(crate) const MEMTABLE_BYTES_MIN: usize = 16 << 10;
 
-/// The largest one: its segment of the log, which may be half as large again, stays below the 4 GiB
-/// that a log file may have.
+/// The largest one: its segment of the log, which may be twice as large, stays below the 4 GiB that a
+/// log file may have.
 pub(crate) const MEMTABLE_BYTES_MAX: usize = 1 << 30;
 
 impl Default for Options {

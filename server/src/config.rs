@@ -23,7 +23,8 @@ pub struct Config {
     #[arg(long, env = "KVTIMEDB_DURABILITY", value_name = "MODE", default_value = "sync")]
     pub durability: DurabilityMode,
 
-    /// Writes held in memory before they go to a sorted file, as 4194304, 4096KiB or 4MiB
+    /// Writes held in memory before they go to a sorted file, as 4194304, 4096KiB or 4MiB; from
+    /// 16KiB to 1GiB
     #[arg(
         long,
         env = "KVTIMEDB_MEMTABLE_SIZE",
@@ -51,7 +52,8 @@ Try it:
 or open http://localhost:8080/ui in a browser.
 
 SIGTERM or ctrl-c finishes the requests under way, flushes and exits.
-Exit codes: 0 stopped, 1 failed, 2 usage, 5 data directory in use, 130 stopped by a second signal.";
+Exit codes: 0 stopped, 1 failed, 2 usage, 4 data corrupt, 5 data directory in use, 130 stopped by a
+second signal.";
 
 /// `--durability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

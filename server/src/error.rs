@@ -91,6 +91,8 @@ impl Error {
     /// What the process ends with if this stops it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // Before anything is served, the only arguments are the options.
+            Error::Engine(kvtimedb_engine::Error::InvalidArgument(_)) => 2,
             Error::Engine(kvtimedb_engine::Error::Locked { .. }) => 5,
             Error::Engine(kvtimedb_engine::Error::Corruption { .. }) => 4,
             _ => 1,

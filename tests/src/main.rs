@@ -1,3 +1,8 @@
-//! Integration tests of KVTimeDB, through the interfaces that users have.
+//! Integration tests of `KVTimeDB`, through the interfaces that users have.
 
+mod common;
+mod http;
+mod kill9;
+mod nyc2013;
+mod shutdown;
 mod tidy;

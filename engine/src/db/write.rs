@@ -24,6 +24,10 @@ use crate::wal::WalWriter;
 /// these take.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 
+/// A segment of the log that is so many times as large as a memtable is ended, also if its memtable
+/// is not full: it bounds what a replay reads.
+const SEGMENT_MEMTABLES: u64 = 2;
+
 impl Core {
     /// Commits a batch and returns the sequence number of its last operation.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<SeqNo> {
@@ -158,9 +162,12 @@ impl Core {
         }
     }
 
-    /// Freezes the active memtable unless the operations fit.
+    /// Freezes the active memtable unless the operations fit it, and its segment of the log. The
+    /// segment repeats a key at each of its versions, and may be the first to be full.
     fn make_room(&self, writer: &mut Writer, ops: usize, encoded_bytes: usize) -> Result<()> {
-        if self.super_version.load().active.has_room_for(ops, encoded_bytes) {
+        let segment_bytes_max = SEGMENT_MEMTABLES * self.options.memtable_bytes_max as u64;
+        let segment_is_full = writer.wal.bytes_appended() >= segment_bytes_max;
+        if !segment_is_full && self.super_version.load().active.has_room_for(ops, encoded_bytes) {
             return Ok(());
         }
         let needed = Memtable::insert_bytes_max(ops, encoded_bytes);
@@ -243,6 +250,26 @@ fn write_delay(immutables: usize, runs: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::SimFs;
+    use crate::{Db, Options};
+
+    /// A log stops at 4 GiB; one that fills before its memtable once refused every further write.
+    #[test]
+    fn a_segment_full_of_repeated_keys_ends_before_its_memtable_is_full() {
+        let options = Options {
+            fs: Arc::new(SimFs::new(0)),
+            memtable_bytes_max: 16 << 10,
+            background: Background::Inline,
+            ..Options::default()
+        };
+        let db = Db::open("db", options).unwrap();
+        let key = [b'k'; 4096];
+        for ts in 0..20 {
+            db.put(&key, ts, b"v").unwrap();
+        }
+        let flushes = db.metrics().flushes.get();
+        assert_eq!(flushes, 2, "a flush for every eight keys of 4 KiB in a segment of 32 KiB");
+    }
 
     #[test]
     fn delays_ramp_and_are_bounded() {

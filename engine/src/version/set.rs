@@ -8,6 +8,7 @@
 //! A manifest is never appended to by another process than the one that began it: each open writes a
 //! new one, so that no record ever follows a torn one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +64,13 @@ impl Home {
     /// Opens a table that a manifest describes.
     pub(crate) fn open_table(&self, meta: TableMeta) -> Result<Arc<Table>> {
         let context = self.tables.clone();
-        let reader = TableReader::open(&*self.fs, &self.dir, self.database, &meta, context)?;
+        let reader = TableReader::open(&*self.fs, &self.dir, self.database, &meta, context)
+            .map_err(|error| match error {
+                Error::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    Error::corruption(&path, 0, "expected a table that the manifest names: no file")
+                }
+                error => error,
+            })?;
         Ok(Arc::new(Table { meta, reader: Arc::new(reader) }))
     }
 
@@ -102,7 +109,7 @@ impl Manifest {
         let path = dir.join(CURRENT_NAME);
         let file = match fs.open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).at("open", &path),
         };
         let text = read_all(&*file, CURRENT_BYTES_MAX).at("read", &path)?;
@@ -315,7 +322,7 @@ fn begin_manifest(
     let current = home.dir.join(CURRENT_NAME);
     let temporary = home.dir.join(format!("{CURRENT_NAME}.tmp"));
     match home.fs.remove(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).at("remove", &temporary);
         }
         _ => {}

@@ -1,0 +1,4 @@
+//! What the tests share.
+
+pub(crate) mod binaries;
+pub(crate) mod server;

@@ -70,24 +70,23 @@ fn floor(c: &mut Criterion) {
         }
         let mut group = c.benchmark_group(format!("floor, {state}"));
         let mut rng = Rng::new(1);
-        let mut bench =
-            |name: &str, mut probe: Box<dyn FnMut(&mut Rng) -> (Vec<u8>, Timestamp)>| {
-                let probes: Vec<_> = (0..200_000).map(|_| probe(&mut rng)).collect();
-                // Once through, so that what fits the cache is in it.
-                for (key, at) in &probes {
-                    db.floor(key, *at).expect("a floor");
-                }
-                let mut next = probes.iter().cycle();
-                group.bench_function(name, |b| {
-                    b.iter(|| {
-                        let (key, at) = next.next().expect("a cycle");
-                        black_box(db.floor(key, *at)).expect("a floor")
-                    });
+        let mut bench = |name: &str, probe: fn(&mut Rng) -> (Vec<u8>, Timestamp)| {
+            let probes: Vec<_> = (0..200_000).map(|_| probe(&mut rng)).collect();
+            // Once through, so that what fits the cache is in it.
+            for (key, at) in &probes {
+                db.floor(key, *at).expect("a floor");
+            }
+            let mut next = probes.iter().cycle();
+            group.bench_function(name, |b| {
+                b.iter(|| {
+                    let (key, at) = next.next().expect("a cycle");
+                    black_box(db.floor(key, *at)).expect("a floor")
                 });
-            };
-        bench("historical", Box::new(|r| (DATA.key(r.below(DATA.keys)), DATA.any_time(r))));
-        bench("recent", Box::new(|r| (DATA.key(r.below(DATA.keys)), Timestamp::MAX)));
-        bench("missing key", Box::new(|r| (DATA.key(DATA.keys + r.below(90_000)), Timestamp::MAX)));
+            });
+        };
+        bench("historical", |r| (DATA.key(r.below(DATA.keys)), DATA.any_time(r)));
+        bench("recent", |r| (DATA.key(r.below(DATA.keys)), Timestamp::MAX));
+        bench("missing key", |r| (DATA.key(DATA.keys + r.below(90_000)), Timestamp::MAX));
         group.finish();
     }
 }

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 pub type Timestamp = i64;
 
 /// The order in which operations were committed: 1 for the first one of a database, then rising by
-/// one per operation. At most 2⁵⁶ − 1.
+/// one per operation. At most 2^56 - 1.
 pub type SeqNo = u64;
 
 /// Sequence numbers use 56 bits, so that a number and a [`Tag`] fit one word of a memtable.
-pub const SEQ_NO_MAX: SeqNo = (1 << 56) - 1;
+pub(crate) const SEQ_NO_MAX: SeqNo = (1 << 56) - 1;
 
 /// The longest key, in bytes. The empty key is valid.
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
@@ -53,21 +53,21 @@ pub enum ValueType {
 
 /// Kind and type of a record in one byte: the kind in bits 0-3, the type in bits 4-7.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Tag(u8);
+pub(crate) struct Tag(u8);
 
 impl Tag {
     /// An [`ValueKind::End`].
-    pub const END: Tag = Tag(ValueKind::End as u8);
+    pub(crate) const END: Tag = Tag(ValueKind::End as u8);
     /// An [`ValueKind::Erase`].
-    pub const ERASE: Tag = Tag(ValueKind::Erase as u8);
+    pub(crate) const ERASE: Tag = Tag(ValueKind::Erase as u8);
 
     /// A [`ValueKind::Put`] of a value of this type.
-    pub const fn put(value_type: ValueType) -> Tag {
+    pub(crate) const fn put(value_type: ValueType) -> Tag {
         Tag((value_type as u8) << 4)
     }
 
     /// Reads a tag from disk; `None` where no build has written such a byte.
-    pub const fn from_byte(byte: u8) -> Option<Tag> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Tag> {
         match byte {
             0x00 | 0x10 | 0x01 | 0x02 => Some(Tag(byte)),
             _ => None,
@@ -75,12 +75,12 @@ impl Tag {
     }
 
     /// The byte as it goes to disk.
-    pub const fn to_byte(self) -> u8 {
+    pub(crate) const fn to_byte(self) -> u8 {
         self.0
     }
 
     /// What the record says.
-    pub const fn kind(self) -> ValueKind {
+    pub(crate) const fn kind(self) -> ValueKind {
         match self.0 & 0x0f {
             0 => ValueKind::Put,
             1 => ValueKind::End,
@@ -89,7 +89,7 @@ impl Tag {
     }
 
     /// How its value is to be read; [`ValueType::Octets`] for a tombstone.
-    pub const fn value_type(self) -> ValueType {
+    pub(crate) const fn value_type(self) -> ValueType {
         match self.0 >> 4 {
             1 => ValueType::Json,
             _ => ValueType::Octets,
@@ -224,9 +224,9 @@ impl FileKind {
 }
 
 /// The file that names the live manifest.
-pub const CURRENT_NAME: &str = "CURRENT";
+pub(crate) const CURRENT_NAME: &str = "CURRENT";
 /// The file whose lock keeps a second process out.
-pub const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOCK_NAME: &str = "LOCK";
 
 #[cfg(test)]
 mod tests {

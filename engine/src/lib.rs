@@ -24,7 +24,7 @@
 //!
 //! What was acknowledged survives a crash, as durably as [`Durability`] says. Damage to a file is an
 //! [`Error::Corruption`], never a wrong answer. Every file operation goes through [`fs::Fs`], of which
-//! [`fs::SimFs`] is one that fails on demand. `inspect` looks into the files of a database.
+//! [`fs::SimFs`] is one that fails on demand. [`inspect`] looks into the files of a database.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("sizes and offsets of files are taken for 64-bit numbers");
@@ -37,6 +37,7 @@ mod db;
 mod error;
 mod flush;
 pub mod fs;
+pub mod inspect;
 mod iter;
 mod key;
 mod memtable;

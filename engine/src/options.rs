@@ -40,8 +40,8 @@ pub enum Background {
 pub struct Options {
     /// When a write is acknowledged.
     pub durability: Durability,
-    /// The size at which a memtable is frozen and flushed, in bytes, from 16 KiB to
-    /// 1 GiB; up to four frozen ones may wait, then writes stop. Also the size of an SSTable at which compaction begins
+    /// The size at which a memtable is frozen and flushed, in bytes, from 16 KiB to 1 GiB; up to four
+    /// frozen ones may wait, then writes stop. Also the size of an SSTable at which compaction begins
     /// a new one, where it is less than 64 MiB.
     pub memtable_bytes_max: usize,
     /// The most memory for decompressed values, in bytes. 0 keeps none.

@@ -249,73 +249,31 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn open(&self, path: &Path, file_id: FileId) -> Result<Option<RecordReader>> {
-        RecordReader::open(self.fs, path, LogKind::Wal, Some(self.database), file_id)
-    }
-
     fn segment(&mut self, file_id: FileId) -> Result<SegmentEnd> {
         let path = file_id.wal_path(self.dir);
-        let Some(mut reader) = self.open(&path, file_id)? else {
+        let Some(mut segment) = SegmentReader::open(self.fs, &path, Some(self.database), file_id)?
+        else {
             let what = "expected a WAL header, which was durable before the segment was used";
             return Err(Error::corruption(&path, 0, what));
         };
+        segment.next_seq = Some(self.next_seq);
         let mut seal = None;
-        while let Some(record) = reader.next()? {
-            if seal.is_some() {
-                let what = "expected nothing after the SEAL; found a record";
-                return Err(Error::corruption(&path, record.offset, what));
-            }
-            let payload = Payload::decode(&record)
-                .map_err(|malformed| malformed.in_file(&path, record.payload_offset()))?;
-            match payload {
-                Payload::Batch { first_seq, ops, .. } => {
-                    self.expect_seq(&path, &record, first_seq)?;
-                    self.apply_ops(&path, &record, ops)?;
-                }
-                Payload::Seal { last_seq, next } => {
-                    self.expect_seq(&path, &record, last_seq.saturating_add(1))?;
-                    if next.is_some_and(|next| next <= file_id) {
-                        let what = "expected a SEAL whose next segment has a higher id";
-                        return Err(Error::corruption(&path, record.offset, what));
-                    }
-                    seal = Some(SegmentEnd::Sealed { next });
-                }
+        while let Some(record) = segment.next(self.apply)? {
+            if let WalContent::Seal { next, .. } = record.content {
+                seal = Some(SegmentEnd::Sealed { next });
             }
         }
-        let end = reader.end();
-        if seal.is_some() && end.torn {
-            let what = "expected zeros after the SEAL";
-            return Err(Error::corruption(&path, end.offset, what));
-        }
-        Ok(seal.unwrap_or(SegmentEnd::Open(end)))
-    }
-
-    fn expect_seq(&self, path: &Path, record: &LogRecord<'_>, found: SeqNo) -> Result<()> {
-        if found == self.next_seq {
-            return Ok(());
-        }
-        let kind = record.record_type;
-        let expected = self.next_seq;
-        let what =
-            format!("{kind:?}: expected to go on with sequence number {expected}, not {found}");
-        Err(Error::corruption(path, record.offset, what))
-    }
-
-    fn apply_ops(&mut self, path: &Path, record: &LogRecord<'_>, ops: &[u8]) -> Result<()> {
-        for op in Ops::new(ops) {
-            let op =
-                op.map_err(|malformed| in_batch(malformed).in_file(path, record.payload_offset()))?;
-            (self.apply)(self.next_seq, op)?;
-            self.next_seq += 1;
-        }
-        Ok(())
+        self.next_seq = segment.next_seq.unwrap_or(self.next_seq);
+        Ok(seal.unwrap_or_else(|| SegmentEnd::Open(segment.end())))
     }
 
     /// `later` was created after `last`, and not as its next segment: nothing was ever written to
     /// it.
     fn check_unused(&self, later: FileId, last: FileId, last_end: SegmentEnd) -> Result<()> {
         let later_path = later.wal_path(self.dir);
-        let Some(mut reader) = self.open(&later_path, later)? else { return Ok(()) };
+        let database = Some(self.database);
+        let reader = RecordReader::open(self.fs, &later_path, LogKind::Wal, database, later)?;
+        let Some(mut reader) = reader else { return Ok(()) };
         if reader.next()?.is_none() && !reader.end().torn {
             return Ok(());
         }
@@ -340,17 +298,21 @@ impl Replay<'_> {
     }
 }
 
-/// Walks the records of one segment for a tool, whatever database it belongs to. It checks what a
-/// segment alone can tell; that sequence numbers go on is a matter of [`replay`].
+/// Reads one segment, and checks what a segment alone can tell: framing, payloads, and that nothing
+/// is missing between its records. How segments go on from each other is a matter of [`replay`].
 #[derive(Debug)]
-pub(crate) struct WalInspector {
+pub(crate) struct SegmentReader {
     reader: RecordReader,
     path: PathBuf,
+    file_id: FileId,
+    /// The sequence number that the next operation must have, where that is known.
+    next_seq: Option<SeqNo>,
+    sealed: bool,
 }
 
-/// A record as [`WalInspector`] shows it.
+/// A record as [`SegmentReader`] shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WalRecordInfo {
+pub(crate) struct SegmentRecord {
     /// Where it begins in the file.
     pub(crate) offset: u64,
     /// Its length in bytes, framing included.
@@ -358,41 +320,117 @@ pub(crate) struct WalRecordInfo {
     pub(crate) content: WalContent,
 }
 
-/// What a record says.
+/// What a record of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WalContent {
-    /// A group of `count` operations, numbered from `first_seq`.
-    Batch { first_seq: SeqNo, count: u32 },
-    /// The segment ends after `last_seq`; `next` goes on, if the log wasn't closed.
-    Seal { last_seq: SeqNo, next: Option<FileId> },
+pub enum WalContent {
+    /// The operations of a group commit.
+    Batch {
+        /// The sequence number of the first one; the others go on from there.
+        first_seq: SeqNo,
+        /// How many there are.
+        count: u32,
+    },
+    /// The segment ends here.
+    Seal {
+        /// The last sequence number of the log so far.
+        last_seq: SeqNo,
+        /// The segment that goes on; `None` where the log was closed.
+        next: Option<FileId>,
+    },
 }
 
-impl WalInspector {
-    /// Opens a segment; `None` if its creation was cut short.
-    pub(crate) fn open(fs: &dyn Fs, path: &Path, file_id: FileId) -> Result<Option<WalInspector>> {
-        let reader = RecordReader::open(fs, path, LogKind::Wal, None, file_id)?;
-        Ok(reader.map(|reader| WalInspector { reader, path: path.to_owned() }))
+impl SegmentReader {
+    /// Opens a segment; `None` if its creation was cut short. `database` may be `None` for tools
+    /// that look at a file of any database.
+    pub(crate) fn open(
+        fs: &dyn Fs,
+        path: &Path,
+        database: Option<DatabaseId>,
+        file_id: FileId,
+    ) -> Result<Option<SegmentReader>> {
+        let reader = RecordReader::open(fs, path, LogKind::Wal, database, file_id)?;
+        let path = path.to_owned();
+        Ok(reader.map(|reader| SegmentReader {
+            reader,
+            path,
+            file_id,
+            next_seq: None,
+            sealed: false,
+        }))
     }
 
-    /// The next record; `None` at the end. Errors are those of [`RecordReader::next`], and payloads
-    /// that are malformed.
-    pub(crate) fn next(&mut self) -> Result<Option<WalRecordInfo>> {
-        let Some(record) = self.reader.next()? else { return Ok(None) };
-        let payload = Payload::decode(&record)
-            .map_err(|malformed| malformed.in_file(&self.path, record.payload_offset()))?;
-        Ok(Some(WalRecordInfo {
-            offset: record.offset,
-            bytes: (RECORD_HEADER_BYTES + record.payload.len()) as u64,
-            content: match payload {
-                Payload::Batch { first_seq, count, .. } => WalContent::Batch { first_seq, count },
-                Payload::Seal { last_seq, next } => WalContent::Seal { last_seq, next },
-            },
-        }))
+    /// Which database the segment says it belongs to.
+    pub(crate) fn database(&self) -> DatabaseId {
+        self.reader.database()
+    }
+
+    /// The next record; `None` at the end. Its operations go to `apply`, after all of them were
+    /// found well-formed. Errors are those of [`RecordReader::next`], payloads that are malformed,
+    /// records that don't follow from the ones before, and what `apply` returns.
+    pub(crate) fn next(
+        &mut self,
+        apply: &mut dyn FnMut(SeqNo, Op<'_>) -> Result<()>,
+    ) -> Result<Option<SegmentRecord>> {
+        let path = &self.path;
+        let Some(record) = self.reader.next()? else {
+            let end = self.reader.end();
+            if self.sealed && end.torn {
+                return Err(Error::corruption(path, end.offset, "expected zeros after the SEAL"));
+            }
+            return Ok(None);
+        };
+        if self.sealed {
+            let what = "expected nothing after the SEAL; found a record";
+            return Err(Error::corruption(path, record.offset, what));
+        }
+        let payload =
+            Payload::decode(&record).map_err(|m| m.in_file(path, record.payload_offset()))?;
+        let content = match payload {
+            Payload::Batch { first_seq, count, ops } => {
+                self.next_seq = Some(expect_seq(path, &record, self.next_seq, first_seq)?);
+                for (seq, op) in (first_seq..).zip(Ops::new(ops)) {
+                    let malformed = |m| in_batch(m).in_file(path, record.payload_offset());
+                    apply(seq, op.map_err(malformed)?)?;
+                }
+                self.next_seq = Some(first_seq + u64::from(count));
+                WalContent::Batch { first_seq, count }
+            }
+            Payload::Seal { last_seq, next } => {
+                let after = last_seq.saturating_add(1);
+                self.next_seq = Some(expect_seq(path, &record, self.next_seq, after)?);
+                if next.is_some_and(|next| next <= self.file_id) {
+                    let what = "expected a SEAL whose next segment has a higher id";
+                    return Err(Error::corruption(path, record.offset, what));
+                }
+                self.sealed = true;
+                WalContent::Seal { last_seq, next }
+            }
+        };
+        let bytes = (RECORD_HEADER_BYTES + record.payload.len()) as u64;
+        Ok(Some(SegmentRecord { offset: record.offset, bytes, content }))
     }
 
     /// How the segment ends. Only after [`next`](Self::next) has returned `None`.
     pub(crate) fn end(&self) -> LogEnd {
         self.reader.end()
+    }
+}
+
+/// `found`, the number that a record goes on with, if it is the one `expected`.
+fn expect_seq(
+    path: &Path,
+    record: &LogRecord<'_>,
+    expected: Option<SeqNo>,
+    found: SeqNo,
+) -> Result<SeqNo> {
+    match expected {
+        Some(expected) if expected != found => {
+            let kind = record.record_type;
+            let what =
+                format!("{kind:?}: expected to go on with sequence number {expected}, not {found}");
+            Err(Error::corruption(path, record.offset, what))
+        }
+        _ => Ok(found),
     }
 }
 

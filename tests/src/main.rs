@@ -1,5 +1,6 @@
 //! Integration tests of `KVTimeDB`, through the interfaces that users have.
 
+mod cli;
 mod common;
 mod http;
 mod kill9;

@@ -14,14 +14,13 @@ use super::state::{Core, SuperVersion, Writer};
 use crate::batch::Op;
 use crate::error::{Error, IoContext, Result};
 use crate::flush::flush_memtable;
-use crate::fs::{FileLock, Fs};
-use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo};
+use crate::fs::FileLock;
+use crate::key::{DatabaseId, FileId, FileKind, SeqNo};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::{MEMTABLE_BYTES_MAX, MEMTABLE_BYTES_MIN, Options};
-use crate::record::HEADER_BYTES;
 use crate::table::{TableContext, ValueCache};
-use crate::version::{Home, Manifest, ManifestState, Table, Version, VersionSet};
+use crate::version::{Home, Manifest, ManifestState, Table, Version, VersionSet, directory};
 use crate::wal::{self, WalWriter};
 
 /// An open database, before its threads are started.
@@ -42,12 +41,12 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     }
     let fs = Arc::clone(&options.fs);
     fs.create_dir_all(dir).at("create", dir)?;
-    let lock = lock(&*fs, dir)?;
-    let files = list(&*fs, dir)?;
+    let lock = directory::lock(&*fs, dir)?;
+    let files = directory::list(&*fs, dir)?;
     let manifest = Manifest::read_current(&*fs, dir)?;
     let (home, recovered) = match manifest {
         None => {
-            check_no_data(&*fs, dir, &files)?;
+            directory::check_no_data(&*fs, dir, &files)?;
             let home = home(dir, &options, new_database_id(), next_file(&files, 1));
             (home, Recovered::default())
         }
@@ -62,42 +61,6 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let (core, receivers) = begin(home, options, recovered)?;
     remove_obsolete(&core, &files);
     Ok(Opened { core, receivers, lock })
-}
-
-fn lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
-    let path = dir.join(LOCK_NAME);
-    let holder = format!("process {}", std::process::id());
-    fs.lock(&path, &holder)
-        .at("lock", &path)?
-        .map_err(|holder| Error::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() })
-}
-
-/// The engine's files in the directory; others are left alone.
-fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileKind>> {
-    let names = fs.list(dir).at("list", dir)?;
-    Ok(names.iter().filter_map(|name| FileKind::parse(name)).collect())
-}
-
-/// Without a `CURRENT` there is no database, unless it was lost: then nothing is overwritten.
-fn check_no_data(fs: &dyn Fs, dir: &Path, files: &[FileKind]) -> Result<()> {
-    for file in files {
-        let (path, empty_bytes) = match file {
-            FileKind::Table(id) => (id.table_path(dir), 0),
-            // A database whose creation was cut short has an unused segment.
-            FileKind::Wal(id) => (id.wal_path(dir), HEADER_BYTES as u64),
-            _ => continue,
-        };
-        let file = fs.open(&path).at("open", &path)?;
-        let bytes = crate::fs::read_all(&*file, u64::MAX).at("read", &path)?;
-        if bytes.iter().skip(empty_bytes as usize).any(|&byte| byte != 0) {
-            return Err(Error::corruption(
-                &dir.join(crate::key::CURRENT_NAME),
-                0,
-                format!("expected it to name the manifest, as there is {}", path.display()),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// The one random choice of the engine.
@@ -136,14 +99,7 @@ fn recover(
     let tables: Result<Vec<_>> =
         state.tables.into_iter().map(|meta| home.open_table(meta)).collect();
     let oldest = state.oldest_wal.unwrap_or(FileId(0));
-    let mut segments: Vec<FileId> = files
-        .iter()
-        .filter_map(|file| match file {
-            FileKind::Wal(id) if *id >= oldest => Some(*id),
-            _ => None,
-        })
-        .collect();
-    segments.sort_unstable();
+    let segments = directory::wal_segments(files, oldest);
     let mut replay = Replay { home, options, memtable: None, tables: tables? };
     let (fs, dir, database) = (&*home.fs, &home.dir, home.database);
     let first_seq = state.flushed_seq + 1;

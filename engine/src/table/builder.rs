@@ -12,7 +12,7 @@ use super::index::IndexBuilder;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, WritableFile};
 use crate::iter::Record;
-use crate::key::{DatabaseId, FileId, RunRank, SeqNo, Timestamp, ValueKind};
+use crate::key::{DatabaseId, FileId, RunRank, SeqNo};
 
 /// Finished blocks are handed to the operating system in pieces of about this size, in bytes.
 const WRITE_BYTES: usize = 1 << 20;
@@ -95,45 +95,19 @@ impl TableBuilder {
     }
 
     fn account(&mut self, record: &Record<'_>) {
-        let Some(p) = &mut self.properties else {
-            self.properties = Some(self.first_properties(record));
-            return;
+        let new_key = match &mut self.properties {
+            Some(properties) => {
+                assert!(properties.precede(record), "records of a table rise in (key, ts)");
+                properties.add(record)
+            }
+            none => {
+                *none = Some(TableProperties::of(record));
+                true
+            }
         };
-        assert!(
-            (p.last_key.as_slice(), p.last_ts) < (record.key, record.ts),
-            "records of a table rise in (key, ts)"
-        );
-        if p.last_key != record.key {
-            p.keys += 1;
-            p.last_key.clear();
-            p.last_key.extend_from_slice(record.key);
+        if new_key {
             self.key_hashes.push(KeyHash::of(record.key));
         }
-        p.last_ts = record.ts;
-        p.min_ts = p.min_ts.min(record.ts);
-        p.max_ts = p.max_ts.max(record.ts);
-        count(p, record);
-    }
-
-    fn first_properties(&mut self, record: &Record<'_>) -> TableProperties {
-        self.key_hashes.push(KeyHash::of(record.key));
-        let mut properties = TableProperties {
-            records: 0,
-            keys: 1,
-            ends: 0,
-            erases: 0,
-            raw_bytes: 0,
-            first_key: record.key.to_vec(),
-            first_ts: record.ts,
-            last_key: record.key.to_vec(),
-            last_ts: record.ts,
-            min_ts: record.ts,
-            max_ts: record.ts,
-            min_seq: SeqNo::MAX,
-            max_seq: 0,
-        };
-        count(&mut properties, record);
-        properties
     }
 
     fn end_block(&mut self) -> Result<()> {
@@ -163,15 +137,4 @@ impl TableBuilder {
         self.pending.clear();
         Ok(())
     }
-}
-
-fn count(properties: &mut TableProperties, record: &Record<'_>) {
-    properties.records += 1;
-    match record.tag.kind() {
-        ValueKind::Put => {}
-        ValueKind::End => properties.ends += 1,
-        ValueKind::Erase => properties.erases += 1,
-    }
-    let ts_bytes = size_of::<Timestamp>();
-    properties.raw_bytes += (record.key.len() + ts_bytes + record.value.len()) as u64;
 }

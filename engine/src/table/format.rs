@@ -6,7 +6,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, Malformed, Result};
-use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Timestamp};
+use crate::iter::Record;
+use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Timestamp, ValueKind};
 
 /// The format that this build writes and reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -96,29 +97,88 @@ pub(crate) fn slice_of(data: &[u8], handle: BlockHandle) -> Option<&[u8]> {
 
 /// What a table holds: the fences that let reads pass it by, and the counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TableProperties {
+pub struct TableProperties {
     /// Records, tombstones included.
-    pub(crate) records: u64,
-    pub(crate) keys: u64,
-    pub(crate) ends: u64,
-    pub(crate) erases: u64,
+    pub records: u64,
+    /// Distinct keys.
+    pub keys: u64,
+    /// Records that are ends.
+    pub ends: u64,
+    /// Records that are erases.
+    pub erases: u64,
     /// Keys, timestamps and values before encoding, in bytes.
-    pub(crate) raw_bytes: u64,
-    /// The least record's place.
-    pub(crate) first_key: Vec<u8>,
-    pub(crate) first_ts: Timestamp,
-    /// The greatest record's place.
-    pub(crate) last_key: Vec<u8>,
-    pub(crate) last_ts: Timestamp,
-    /// Bounds over all records.
-    pub(crate) min_ts: Timestamp,
-    pub(crate) max_ts: Timestamp,
-    /// Every record's sequence number lies within; they tell which of two sources is newer.
-    pub(crate) min_seq: SeqNo,
-    pub(crate) max_seq: SeqNo,
+    pub raw_bytes: u64,
+    /// The least record's key.
+    pub first_key: Vec<u8>,
+    /// The least record's timestamp.
+    pub first_ts: Timestamp,
+    /// The greatest record's key.
+    pub last_key: Vec<u8>,
+    /// The greatest record's timestamp.
+    pub last_ts: Timestamp,
+    /// The least timestamp of all records.
+    pub min_ts: Timestamp,
+    /// The greatest timestamp of all records.
+    pub max_ts: Timestamp,
+    /// No record has a lower sequence number; it tells with the next one which source is newer.
+    pub min_seq: SeqNo,
+    /// No record has a higher sequence number.
+    pub max_seq: SeqNo,
 }
 
 impl TableProperties {
+    /// Of a table that holds this record only. Sequence numbers are told at its end.
+    pub(crate) fn of(record: &Record<'_>) -> Self {
+        let mut properties = TableProperties {
+            records: 0,
+            keys: 1,
+            ends: 0,
+            erases: 0,
+            raw_bytes: 0,
+            first_key: record.key.to_vec(),
+            first_ts: record.ts,
+            last_key: record.key.to_vec(),
+            last_ts: record.ts,
+            min_ts: record.ts,
+            max_ts: record.ts,
+            min_seq: SeqNo::MAX,
+            max_seq: 0,
+        };
+        properties.count(record);
+        properties
+    }
+
+    /// Whether the record lies behind all that were taken.
+    pub(crate) fn precede(&self, record: &Record<'_>) -> bool {
+        (self.last_key.as_slice(), self.last_ts) < (record.key, record.ts)
+    }
+
+    /// Takes the next record; tells whether its key is a new one.
+    pub(crate) fn add(&mut self, record: &Record<'_>) -> bool {
+        let new_key = self.last_key != record.key;
+        if new_key {
+            self.keys += 1;
+            self.last_key.clear();
+            self.last_key.extend_from_slice(record.key);
+        }
+        self.last_ts = record.ts;
+        self.min_ts = self.min_ts.min(record.ts);
+        self.max_ts = self.max_ts.max(record.ts);
+        self.count(record);
+        new_key
+    }
+
+    fn count(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        match record.tag.kind() {
+            ValueKind::Put => {}
+            ValueKind::End => self.ends += 1,
+            ValueKind::Erase => self.erases += 1,
+        }
+        let ts_bytes = size_of::<Timestamp>();
+        self.raw_bytes += (record.key.len() + ts_bytes + record.value.len()) as u64;
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         for count in [self.records, self.keys, self.ends, self.erases, self.raw_bytes] {
             put_varint(out, count);
@@ -172,15 +232,17 @@ impl TableProperties {
 
 /// A live table as the manifest describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TableMeta {
-    pub(crate) id: FileId,
+pub struct TableMeta {
+    /// The number in the file's name.
+    pub id: FileId,
     /// The run that the table is a part of.
-    pub(crate) rank: RunRank,
+    pub rank: RunRank,
     /// The file's length.
-    pub(crate) file_bytes: u64,
+    pub file_bytes: u64,
     /// The footer's checksum.
-    pub(crate) checksum: u64,
-    pub(crate) properties: TableProperties,
+    pub checksum: u64,
+    /// What it holds.
+    pub properties: TableProperties,
 }
 
 impl TableMeta {

@@ -11,7 +11,7 @@ use crate::key::{Tag, Timestamp};
 
 /// A chunk's rows, decoded. Reused from chunk to chunk.
 #[derive(Default)]
-struct DecodedChunk {
+pub(crate) struct DecodedChunk {
     keys: Vec<u8>,
     /// For each key: where it lies in `keys`, and its rows.
     key_rows: Vec<(Range<usize>, Range<usize>)>,
@@ -97,19 +97,13 @@ impl Cursor for TableCursor {
     }
 
     fn record(&self) -> Option<Record<'_>> {
-        let row = self.row?;
-        let decoded = &self.decoded;
-        Some(Record {
-            key: &decoded.keys[decoded.key_rows[self.key].0.clone()],
-            ts: decoded.ts[row],
-            tag: decoded.tags[row],
-            value: &decoded.values[decoded.value_ranges[row].clone()],
-        })
+        Some(self.decoded.record(self.key, self.row?))
     }
 }
 
 impl DecodedChunk {
-    fn decode(&mut self, chunk: &Chunk<'_>) -> Result<(), String> {
+    /// Takes the rows of `chunk`; tells what in it was not as expected.
+    pub(crate) fn decode(&mut self, chunk: &Chunk<'_>) -> Result<(), String> {
         self.keys.clear();
         self.key_rows.clear();
         let mut row = 0;
@@ -135,5 +129,20 @@ impl DecodedChunk {
         self.values.clear();
         self.values.extend_from_slice(&chunk.values()?);
         Ok(())
+    }
+
+    /// Its records, in their order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let keys = self.key_rows.iter().enumerate();
+        keys.flat_map(move |(key, (_, rows))| rows.clone().map(move |row| self.record(key, row)))
+    }
+
+    fn record(&self, key: usize, row: usize) -> Record<'_> {
+        Record {
+            key: &self.keys[self.key_rows[key].0.clone()],
+            ts: self.ts[row],
+            tag: self.tags[row],
+            value: &self.values[self.value_ranges[row].clone()],
+        }
     }
 }

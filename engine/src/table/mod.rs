@@ -38,9 +38,9 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::{Block, Chunk};
 pub(crate) use builder::TableBuilder;
 pub(crate) use filter::KeyHash;
-pub(crate) use format::{TableMeta, TableProperties};
-pub(crate) use iter::TableCursor;
+pub(crate) use format::{FOOTER_BYTES, FORMAT_VERSION};
+pub use format::{TableMeta, TableProperties};
+pub(crate) use iter::{DecodedChunk, TableCursor};
 pub(crate) use reader::{TableContext, TableReader, TableVersion, ValueCache};

@@ -11,10 +11,12 @@ use quick_cache::sync::Cache;
 
 use super::block::{Block, Chunk};
 use super::filter::{Filter, KeyHash};
-use super::format::{BlockHandle, BlockType, Footer, TableIdentity, TableMeta, TableProperties};
+use super::format::{
+    BlockHandle, BlockType, FOOTER_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
+};
 use super::index::Index;
 use crate::error::{Error, IoContext, Malformed, Result};
-use crate::fs::{FileMap, Fs};
+use crate::fs::{FileMap, Fs, read_all};
 use crate::key::{DatabaseId, FileId, Tag, Timestamp};
 use crate::metrics::Metrics;
 
@@ -107,29 +109,43 @@ impl TableReader {
         context: TableContext,
     ) -> Result<Self> {
         let reader = Self::inspect(fs, &meta.id.table_path(dir), context)?;
-        let expected = TableIdentity { database, file: meta.id };
-        if reader.identity != expected || reader.footer_checksum != meta.checksum {
-            return Err(Error::corruption(
-                &reader.path,
-                reader.footer.file_bytes,
-                format!(
-                    "expected {expected:?} with footer checksum {:016x}, as the manifest says; \
-                     found {:?} with {:016x}",
-                    meta.checksum, reader.identity, reader.footer_checksum
-                ),
-            ));
-        }
-        if reader.properties != meta.properties {
-            let offset = reader.footer.properties.offset;
-            let what = "expected the properties that the manifest says";
-            return Err(Error::corruption(&reader.path, offset, what));
-        }
+        reader.check_described(database, meta)?;
         Ok(reader)
     }
 
     /// Opens any table, believing what it says of its own identity: for tools.
     pub(crate) fn inspect(fs: &dyn Fs, path: &Path, context: TableContext) -> Result<Self> {
         let map = fs.open(path).at("open", path)?.map().at("map", path)?;
+        Self::of_bytes(map, path, context)
+    }
+
+    /// Like [`inspect`](Self::inspect), but with the whole file in memory and no map, so that a disk
+    /// that can't read it is an error and no `SIGBUS`: for whoever looks for damage.
+    pub(crate) fn load(fs: &dyn Fs, path: &Path, context: TableContext) -> Result<Self> {
+        let file = fs.open(path).at("open", path)?;
+        let bytes = read_all(&*file, u64::MAX).at("read", path)?;
+        Self::of_bytes(FileMap::from(Arc::new(bytes)), path, context)
+    }
+
+    /// Holds the file against what the manifest says of it.
+    pub(crate) fn check_described(&self, database: DatabaseId, meta: &TableMeta) -> Result<()> {
+        let expected = TableIdentity { database, file: meta.id };
+        if self.identity != expected || self.footer_checksum != meta.checksum {
+            let what = format!(
+                "expected {expected:?} with footer checksum {:016x}, as the manifest says; found \
+                 {:?} with {:016x}",
+                meta.checksum, self.identity, self.footer_checksum
+            );
+            return Err(self.corruption(self.footer.file_bytes - FOOTER_BYTES as u64, what));
+        }
+        if self.properties != meta.properties {
+            let what = "expected the properties that the manifest says";
+            return Err(self.corruption(self.footer.properties.offset, what));
+        }
+        Ok(())
+    }
+
+    fn of_bytes(map: FileMap, path: &Path, context: TableContext) -> Result<Self> {
         let (footer, footer_checksum) = Footer::decode(&map, path)?;
         let identity = footer.identity;
         let filter = identity.verify(&map, path, footer.filter, BlockType::Filter)?;

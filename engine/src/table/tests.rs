@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use super::block::Block;
 use super::block_builder::BlockBuilder;
 use super::*;
 use crate::error::Result;
@@ -158,8 +159,8 @@ proptest! {
         let _ = block.find(&key, ts);
         for chunk in (0..block.chunks()).filter_map(|index| block.chunk(index).ok()) {
             let _ = (chunk.floor(&key, ts), chunk.values());
-            let _ = (0..chunk.keys()).map(|key| chunk.rows_of(key)).count();
-            let _ = (0..chunk.rows()).map(|row| (chunk.tag(row), chunk.value_range(row))).count();
+            (0..chunk.keys()).for_each(|key| drop(chunk.rows_of(key)));
+            (0..chunk.rows()).for_each(|row| drop((chunk.tag(row), chunk.value_range(row))));
         }
     }
 }

@@ -14,15 +14,17 @@ use crate::table::TableMeta;
 
 /// What an edit says. The three numbers are the state after it, not differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct VersionEdit {
+pub struct VersionEdit {
     /// Every file id given out so far is below this.
-    pub(crate) next_file: FileId,
+    pub next_file: FileId,
     /// The tables hold every operation up to this sequence number.
-    pub(crate) flushed_seq: SeqNo,
+    pub flushed_seq: SeqNo,
     /// The first segment of the log whose operations are not all in tables.
-    pub(crate) oldest_wal: FileId,
-    pub(crate) removed: Vec<FileId>,
-    pub(crate) added: Vec<TableMeta>,
+    pub oldest_wal: FileId,
+    /// Tables that are live no more.
+    pub removed: Vec<FileId>,
+    /// Tables that are live from now on.
+    pub added: Vec<TableMeta>,
 }
 
 impl VersionEdit {

@@ -7,13 +7,15 @@
 //! holds the record with the higher sequence number. It is checked whenever a version is made,
 //! because a read that trusts a broken order answers with an old value and nobody notices.
 
+pub(crate) mod directory;
 mod edit;
 mod run;
 mod set;
 
-pub(crate) use edit::VersionEdit;
+pub use edit::VersionEdit;
 pub(crate) use run::{Run, RunCursor, Table};
-pub(crate) use set::{Home, Manifest, ManifestState, VersionSet};
+pub(crate) use set::{Home, VersionSet};
+pub use set::{Manifest, ManifestState};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

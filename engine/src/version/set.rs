@@ -85,22 +85,41 @@ impl Home {
 
 /// What a manifest says.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ManifestState {
-    pub(crate) tables: Vec<TableMeta>,
-    pub(crate) flushed_seq: SeqNo,
-    pub(crate) oldest_wal: Option<FileId>,
-    pub(crate) next_file: u64,
+pub struct ManifestState {
+    /// The live tables, in the order in which they were added.
+    pub tables: Vec<TableMeta>,
+    /// The tables hold every operation up to this sequence number.
+    pub flushed_seq: SeqNo,
+    /// The first segment of the log whose operations are not all in tables.
+    pub oldest_wal: Option<FileId>,
+    /// Every file id given out so far is below this.
+    pub next_file: u64,
+}
+
+impl ManifestState {
+    /// The live tables: the newest run first, and in order of their keys within a run.
+    pub fn tables_by_run(&self) -> Vec<&TableMeta> {
+        let mut tables: Vec<_> = self.tables.iter().collect();
+        tables.sort_by(|a, b| {
+            let (pa, pb) = (&a.properties, &b.properties);
+            let in_run = (&pa.first_key, pa.first_ts).cmp(&(&pb.first_key, pb.first_ts));
+            b.rank.cmp(&a.rank).then(in_run)
+        });
+        tables
+    }
 }
 
 /// A manifest, read.
 #[derive(Debug)]
-pub(crate) struct Manifest {
-    pub(crate) path: PathBuf,
-    pub(crate) database: DatabaseId,
+pub struct Manifest {
+    /// The file.
+    pub path: PathBuf,
+    /// The database that it belongs to.
+    pub database: DatabaseId,
     /// Each edit with its offset.
-    pub(crate) edits: Vec<(u64, VersionEdit)>,
+    pub edits: Vec<(u64, VersionEdit)>,
     /// Where a record begins that was cut short, and so never took effect.
-    pub(crate) torn_at: Option<u64>,
+    pub torn_at: Option<u64>,
 }
 
 impl Manifest {
@@ -150,8 +169,8 @@ impl Manifest {
         })
     }
 
-    /// The state after the last edit.
-    pub(crate) fn state(&self) -> Result<ManifestState> {
+    /// The state after the last edit. [`Error::Corruption`] where an edit does not fit the ones before.
+    pub fn state(&self) -> Result<ManifestState> {
         let mut state = ManifestState::default();
         for (offset, edit) in &self.edits {
             for id in &edit.removed {
@@ -226,16 +245,6 @@ impl VersionSet {
     /// The tables hold every operation up to this one.
     pub(crate) fn flushed_seq(&self) -> SeqNo {
         self.flushed_seq
-    }
-
-    /// The first segment of the log that is still needed.
-    pub(crate) fn oldest_wal(&self) -> FileId {
-        self.oldest_wal
-    }
-
-    /// The id of the live manifest.
-    pub(crate) fn manifest_id(&self) -> FileId {
-        self.manifest_id
     }
 
     /// Makes durable that a flushed memtable is now this table, and that the log is needed from

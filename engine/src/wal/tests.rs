@@ -381,16 +381,19 @@ fn the_inspector_shows_records_of_any_database() {
     let seal_at = wal.bytes_appended();
     wal.seal(5, Some(FileId(9))).unwrap();
     let path = FileId(1).wal_path(dir());
-    let mut inspector = WalInspector::open(&sim, &path, FileId(1)).unwrap().unwrap();
+    let mut inspector = SegmentReader::open(&sim, &path, None, FileId(1)).unwrap().unwrap();
     let header = HEADER_BYTES as u64;
     let content = WalContent::Batch { first_seq: 4, count: 2 };
-    let expected = WalRecordInfo { offset: header, bytes: seal_at - header, content };
-    assert_eq!(inspector.next().unwrap(), Some(expected));
+    let expected = SegmentRecord { offset: header, bytes: seal_at - header, content };
+    assert_eq!(inspector.next(&mut |_, _| Ok(())).unwrap(), Some(expected));
     let content = WalContent::Seal { last_seq: 5, next: Some(FileId(9)) };
     let bytes = wal.bytes_appended() - seal_at;
-    assert_eq!(inspector.next().unwrap(), Some(WalRecordInfo { offset: seal_at, bytes, content }));
-    assert_eq!(inspector.next().unwrap(), None);
+    assert_eq!(
+        inspector.next(&mut |_, _| Ok(())).unwrap(),
+        Some(SegmentRecord { offset: seal_at, bytes, content })
+    );
+    assert_eq!(inspector.next(&mut |_, _| Ok(())).unwrap(), None);
     assert_eq!(inspector.end(), LogEnd { offset: wal.bytes_appended(), torn: false });
     sim.put_file(&path, vec![0; 4]);
-    assert!(WalInspector::open(&sim, &path, FileId(1)).unwrap().is_none());
+    assert!(SegmentReader::open(&sim, &path, None, FileId(1)).unwrap().is_none());
 }

@@ -1,0 +1,87 @@
+//! Looking into the files of a database, for tools: one SSTable ([`TableView`]), one segment of the
+//! log ([`WalView`]), one manifest ([`read_manifest`]), or the whole of a directory
+//! ([`verify_directory`]).
+//!
+//! Nothing here opens the database, and nothing is written but the holder's name in a lock file. A
+//! file of any database is taken, wherever it lies; damage is [`Error::Corruption`]
+//! with file and offset.
+//!
+//! ```
+//! use kvtimedb_engine::fs::RealFs;
+//! use kvtimedb_engine::inspect::{Depth, TableView, verify_directory};
+//! use kvtimedb_engine::{Db, Options};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let db = Db::open(dir.path(), Options::default())?;
+//! db.put(b"sensor/7", 100, b"19.0")?;
+//! db.close()?;
+//!
+//! let mut tables = 0;
+//! verify_directory(&RealFs, dir.path(), Depth::Records, &mut |file| {
+//!     assert!(file.error.is_none(), "{file:?}");
+//!     if file.path.extension().is_some_and(|name| name == "sst") {
+//!         let table = TableView::open(&RealFs, &file.path).unwrap();
+//!         tables += table.properties().records;
+//!     }
+//! })?;
+//! assert_eq!(tables, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod check;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod wal;
+
+use std::io;
+use std::path::Path;
+
+pub use self::table::{
+    Block, Chunk, FilterShape, IndexRow, Section, TableRecord, TableRecords, TableView,
+};
+pub use self::verify::{Checked, Counts, Depth, verify_directory, verify_file};
+pub use self::wal::{WalEnd, WalOperation, WalRecord, WalView};
+pub use crate::key::{DatabaseId, FileId, FileKind, RunRank};
+pub use crate::table::{TableMeta, TableProperties};
+pub use crate::version::{Manifest, ManifestState, VersionEdit};
+pub use crate::wal::WalContent;
+
+use crate::error::{Error, IoContext, Result};
+use crate::fs::Fs;
+use crate::key::CURRENT_NAME;
+use crate::version::directory;
+
+/// Reads a manifest, which has the name that the engine gave it.
+pub fn read_manifest(fs: &dyn Fs, path: &Path) -> Result<Manifest> {
+    Manifest::read(fs, path, None)
+}
+
+/// Reads the manifest that the `CURRENT` of a data directory names.
+///
+/// Errors: [`Error::Io`] where there is no database, and
+/// [`Error::Corruption`] where there is one without its `CURRENT`.
+pub fn read_current_manifest(fs: &dyn Fs, dir: &Path) -> Result<Manifest> {
+    let manifest = Manifest::read_current(fs, dir);
+    if let Some(manifest) = manifest.map_err(|error| missing(error, "CURRENT names it"))? {
+        return Ok(manifest);
+    }
+    directory::check_no_data(fs, dir, &directory::list(fs, dir)?)?;
+    Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &dir.join(CURRENT_NAME))
+}
+
+/// A file that must be there and isn't is damage, whatever the operating system calls it.
+fn missing(error: Error, why: &str) -> Error {
+    match error {
+        Error::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::corruption(&path, 0, format!("the file is missing: {why}"))
+        }
+        error => error,
+    }
+}
+
+/// What a file is, as its name tells; `None` for a name that the engine never gives.
+fn kind_of(path: &Path) -> Option<FileKind> {
+    FileKind::parse(path.file_name()?.to_str()?)
+}

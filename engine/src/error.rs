@@ -106,6 +106,16 @@ impl Error {
     pub(crate) fn corruption(file: &Path, offset: u64, what: impl Into<String>) -> Error {
         Error::Corruption { file: file.to_owned(), offset, what: what.into() }
     }
+
+    /// A file that must be there and isn't is damage, whatever the operating system calls it.
+    pub(crate) fn damage_if_missing(self, why: &str) -> Error {
+        match self {
+            Error::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::corruption(&path, 0, format!("the file is missing: {why}"))
+            }
+            error => error,
+        }
+    }
 }
 
 /// Gives an [`io::Result`] the operation and the path it belongs to.

@@ -3,8 +3,8 @@
 //! ([`verify_directory`]).
 //!
 //! Nothing here opens the database, and nothing is written but the holder's name in a lock file. A
-//! file of any database is taken, wherever it lies; damage is [`Error::Corruption`]
-//! with file and offset.
+//! file of any database is taken, wherever it lies; damage is
+//! [`Error::Corruption`](crate::Error::Corruption) with file and offset.
 //!
 //! ```
 //! use kvtimedb_engine::fs::RealFs;
@@ -48,7 +48,7 @@ pub use crate::table::{TableMeta, TableProperties};
 pub use crate::version::{Manifest, ManifestState, VersionEdit};
 pub use crate::wal::WalContent;
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::fs::Fs;
 use crate::key::CURRENT_NAME;
 use crate::version::directory;
@@ -60,25 +60,14 @@ pub fn read_manifest(fs: &dyn Fs, path: &Path) -> Result<Manifest> {
 
 /// Reads the manifest that the `CURRENT` of a data directory names.
 ///
-/// Errors: [`Error::Io`] where there is no database, and
-/// [`Error::Corruption`] where there is one without its `CURRENT`.
+/// Errors: [`Error::Io`](crate::Error::Io) where there is no database, and
+/// [`Error::Corruption`](crate::Error::Corruption) where there is one without its `CURRENT`.
 pub fn read_current_manifest(fs: &dyn Fs, dir: &Path) -> Result<Manifest> {
-    let manifest = Manifest::read_current(fs, dir);
-    if let Some(manifest) = manifest.map_err(|error| missing(error, "CURRENT names it"))? {
+    if let Some(manifest) = Manifest::read_current(fs, dir)? {
         return Ok(manifest);
     }
     directory::check_no_data(fs, dir, &directory::list(fs, dir)?)?;
     Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &dir.join(CURRENT_NAME))
-}
-
-/// A file that must be there and isn't is damage, whatever the operating system calls it.
-fn missing(error: Error, why: &str) -> Error {
-    match error {
-        Error::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Error::corruption(&path, 0, format!("the file is missing: {why}"))
-        }
-        error => error,
-    }
 }
 
 /// What a file is, as its name tells; `None` for a name that the engine never gives.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::check::{check_records, check_sections};
 use super::table::context;
 use super::wal::{WalEnd, WalView};
-use super::{kind_of, missing, read_current_manifest};
+use super::{kind_of, read_current_manifest};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs};
 use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME};
@@ -186,7 +186,7 @@ impl DirectoryCheck<'_> {
                 tables.push(Arc::new(Table { meta: meta.clone(), reader: Arc::new(reader) }));
                 Ok(checked)
             });
-            let opened = opened.map_err(|error| missing(error, "the manifest names it"));
+            let opened = opened.map_err(|error| error.damage_if_missing("the manifest names it"));
             (self.found)(Checked::of(path, opened));
         }
         tables

@@ -65,12 +65,7 @@ impl Home {
     pub(crate) fn open_table(&self, meta: TableMeta) -> Result<Arc<Table>> {
         let context = self.tables.clone();
         let reader = TableReader::open(&*self.fs, &self.dir, self.database, &meta, context)
-            .map_err(|error| match error {
-                Error::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                    Error::corruption(&path, 0, "expected a table that the manifest names: no file")
-                }
-                error => error,
-            })?;
+            .map_err(|error| error.damage_if_missing("the manifest names it"))?;
         Ok(Arc::new(Table { meta, reader: Arc::new(reader) }))
     }
 
@@ -135,7 +130,9 @@ impl Manifest {
         let (file_id, database) = parse_current(&text).ok_or_else(|| {
             Error::corruption(&path, 0, "expected the name of a manifest and its checksum")
         })?;
-        Manifest::read(fs, &file_id.manifest_path(dir), Some(database)).map(Some)
+        Manifest::read(fs, &file_id.manifest_path(dir), Some(database))
+            .map(Some)
+            .map_err(|error| error.damage_if_missing("CURRENT names it"))
     }
 
     /// Reads any manifest; without `database`, one of any database.

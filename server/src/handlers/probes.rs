@@ -15,11 +15,14 @@ pub(crate) async fn livez() -> Response {
 }
 
 /// `GET /readyz`: reads and writes are served, and what an acknowledgement means. 503 with the cause
-/// when writes are refused.
+/// when writes are refused. A compaction that has stopped is told too: it costs speed, not service.
 pub(crate) async fn readyz(app: Arc<App>) -> Response {
     let mut state = json!({ "ready": true, "durability": durability_name(&app) });
     if app.db.durability() == Durability::Buffered {
         state["loss_window_ms"] = json!(WAL_SYNC_PERIOD_MS);
+    }
+    if let Some(error) = app.db.compaction_error() {
+        state["compaction_error"] = json!(error.to_string());
     }
     match app.db.poisoned() {
         None => json_line(StatusCode::OK, &state),

@@ -2,8 +2,15 @@
 
 mod cli;
 mod common;
+mod corruption;
+mod crash;
+mod floor;
+mod golden;
 mod http;
 mod kill9;
+mod model;
 mod nyc2013;
+mod oracle;
+mod recovery;
 mod shutdown;
 mod tidy;

@@ -337,7 +337,13 @@ fn begin_manifest(
     file.write_at(0, current_text(id, database).as_bytes()).at("write", &temporary)?;
     file.sync().at("sync", &temporary)?;
     home.fs.rename(&temporary, &current).at("rename", &temporary)?;
-    home.sync_dir()?;
+    // Not `DiskFull`, whatever the cause: that would promise that nothing was written, while `CURRENT`
+    // may name the new manifest already.
+    home.fs.sync_dir(&home.dir).map_err(|source| Error::Io {
+        op: "sync",
+        path: home.dir.clone(),
+        source: Arc::new(source),
+    })?;
     Ok((id, manifest))
 }
 

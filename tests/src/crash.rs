@@ -1,0 +1,259 @@
+//! The crash walk: a workload is stopped after and within every call that changes the file system,
+//! the machine crashes in one of three ways, and what a reopen finds is held against what was
+//! acknowledged.
+//!
+//! The promise it guards: *acknowledged means durable, and recovery is a prefix*. After any crash the
+//! database holds whole batches, in the order of their commits, without a hole, and among them every
+//! one that was acknowledged durably; it answers rightly about them; it can be written to, and
+//! reopened; and a crash in the middle of its recovery changes nothing of that.
+//!
+//! `KVTIMEDB_CRASH_SEEDS` raises the number of walks, each with other choices of what survives.
+//!
+//! The names of bugs of this kind elsewhere: a recovery hole from a race of log rotation and sync
+//! (`RocksDB` 10560), a directory that wasn't synced (`RocksDB` 10573), CURRENT renamed after the
+//! files that it needs were removed (leveldb 195), a crash during recovery that loses data (sled 851).
+
+use kvtimedb_engine::fs::{SimFs, Survival};
+use kvtimedb_engine::{Db, Durability, Options, Result};
+
+use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
+
+const SURVIVALS: [Survival; 3] = [Survival::Synced, Survival::Everything, Survival::Random];
+
+/// A recovery is crashed too at one of so many crash points, chosen by their number, at this many
+/// points of its own.
+const RECOVERY_CRASHES_EVERY: u64 = 5;
+const RECOVERY_POINTS: u64 = 4;
+
+#[derive(Clone)]
+enum Step {
+    Write(Vec<Op>),
+    Flush,
+    Compact,
+    Close,
+    /// A reopen without a close: the log is replayed.
+    Drop,
+}
+
+/// So many rounds of every kind of operation: late data, rewrites across tables, batches that rotate
+/// the log, flushes. After each round one of the given steps, in turn.
+fn workload(rounds: i64, between: &[Step]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (round, then) in (0..rounds).zip(between.iter().cycle()) {
+        let at = round * 10;
+        steps.extend([
+            Step::Write(vec![Op::json("a", at, format!("{{\"round\":{round}}}"))]),
+            Step::Write(vec![
+                Op::put("a", at + 1, noise(round as u64, 600)),
+                Op::put("ab", 5, [round as u8]),
+                Op::end("b", at + 3),
+                Op::put("", i64::MIN, "least"),
+            ]),
+            Step::Write(vec![Op::erase("a", at - 10), Op::put("late", -at, "late")]),
+            Step::Flush,
+            Step::Write(vec![Op::put("ab", 5, "rewritten"), Op::erase("b", at - 7)]),
+            Step::Write((0..8).map(|i| Op::put("hot", at + i, noise(i as u64, 700))).collect()),
+            // More than is left of the memtable: the log is rotated within the write.
+            Step::Write(vec![Op::put("large", at, noise(0, 9000)), Op::end("late", -at)]),
+            Step::Write(vec![Op::put("large", at + 1, noise(1, 9000)), Op::erase("late", -at)]),
+            then.clone(),
+            Step::Write(vec![Op::put("a", i64::MAX, [round as u8])]),
+        ]);
+    }
+    steps
+}
+
+/// How far a workload came.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// Batches that were handed to the database.
+    tried: usize,
+    /// Batches that were acknowledged.
+    acknowledged: usize,
+    /// Batches that were acknowledged before a flush or close that succeeded.
+    flushed: usize,
+}
+
+/// Runs the steps until one fails.
+fn run(options: &Options, steps: &[Step]) -> Progress {
+    let mut progress = Progress::default();
+    // Where it failed is in the progress; why is the simulation's doing.
+    let _ = run_to_failure(options, steps, &mut progress);
+    progress
+}
+
+fn run_to_failure(options: &Options, steps: &[Step], progress: &mut Progress) -> Result<()> {
+    let mut db = Db::open(DIR, options.clone())?;
+    for step in steps {
+        match step {
+            Step::Write(ops) => {
+                progress.tried += 1;
+                db.write(batch(ops))?;
+                progress.acknowledged += 1;
+                continue;
+            }
+            Step::Flush => db.flush()?,
+            Step::Compact => db.compact()?,
+            Step::Close => db.close()?,
+            Step::Drop => {}
+        }
+        if !matches!(step, Step::Drop) {
+            progress.flushed = progress.acknowledged;
+        }
+        if matches!(step, Step::Close | Step::Drop) {
+            drop(db);
+            db = Db::open(DIR, options.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// What the database holds after each number of batches.
+fn prefixes(steps: &[Step]) -> Vec<Oracle> {
+    let mut oracle = Oracle::default();
+    let mut prefixes = vec![oracle.clone()];
+    for step in steps {
+        if let Step::Write(ops) = step {
+            oracle.apply(ops);
+            prefixes.push(oracle.clone());
+        }
+    }
+    prefixes
+}
+
+/// The walk over one workload.
+struct Walk {
+    steps: Vec<Step>,
+    prefixes: Vec<Oracle>,
+    durability: Durability,
+    /// Crash points seen.
+    points: u64,
+}
+
+impl Walk {
+    fn workload_options(&self, fs: &SimFs) -> Options {
+        Options { durability: self.durability, ..options(fs) }
+    }
+
+    /// Visits the crash points from an empty file system to the end of the workload. What a crash
+    /// leaves by chance follows from `seed`.
+    fn walk(&mut self, seed: u64) {
+        let whole = SimFs::new(0);
+        let progress = run(&self.workload_options(&whole), &self.steps);
+        assert_eq!(progress.acknowledged + 1, self.prefixes.len(), "the workload runs to its end");
+        for call in 1..=whole.mutations() {
+            for within in [false, true] {
+                let fs = SimFs::new(seed << 32 | call);
+                if within {
+                    fs.stop_within(call);
+                } else {
+                    fs.stop_after(call);
+                }
+                let progress = run(&self.workload_options(&fs), &self.steps);
+                for survival in SURVIVALS {
+                    let stop = if within { "within" } else { "after" };
+                    let point = format!("a crash {stop} call {call}, {survival:?} survives");
+                    self.crash(&fs.fork(), call, survival, progress, &point);
+                }
+            }
+        }
+    }
+
+    fn crash(
+        &mut self,
+        fs: &SimFs,
+        call: u64,
+        survival: Survival,
+        progress: Progress,
+        point: &str,
+    ) {
+        self.points += 1;
+        fs.crash(survival);
+        let all_acknowledged =
+            self.durability == Durability::Sync || survival == Survival::Everything;
+        let least = if all_acknowledged { progress.acknowledged } else { progress.flushed };
+        let image = fs.fork();
+        let before = fs.mutations();
+        let recovered = self.recover(fs, point);
+        assert!(
+            (least..=progress.tried).contains(&recovered),
+            "{point}: {recovered} batches; {least} were durable, {} tried",
+            progress.tried
+        );
+        if call.is_multiple_of(RECOVERY_CRASHES_EVERY) {
+            let calls = fs.mutations() - before;
+            for part in 0..RECOVERY_POINTS {
+                let stop = 1 + (calls * part / RECOVERY_POINTS + call) % calls;
+                self.crash_recovery(&image.fork(), before + stop, survival, recovered, point);
+            }
+        }
+        self.go_on(fs, recovered, point);
+    }
+
+    /// Opens the database and returns how many batches it holds. It is opened buffered, in both walks:
+    /// what a log must hold doesn't depend on how it is gone on with.
+    fn recover(&self, fs: &SimFs, point: &str) -> usize {
+        let db = Db::open(DIR, options(fs)).unwrap_or_else(|error| panic!("{point}: {error}"));
+        let seq = db.visible_seq();
+        let whole = self.prefixes.iter().position(|prefix| prefix.last_seq() == seq);
+        let recovered =
+            whole.unwrap_or_else(|| panic!("{point}: seq {seq} is in the middle of a batch"));
+        self.prefixes[recovered].assert_answers(&db, point);
+        recovered
+    }
+
+    /// A crash during the recovery: the next one finds the same.
+    fn crash_recovery(
+        &mut self,
+        fs: &SimFs,
+        stop: u64,
+        survival: Survival,
+        recovered: usize,
+        point: &str,
+    ) {
+        self.points += 1;
+        fs.stop_within(stop);
+        // It may come to its end without that call, and then it has done more, not less.
+        drop(Db::open(DIR, self.workload_options(fs)));
+        fs.crash(survival);
+        let point = format!("{point}, and again within call {stop}");
+        assert_eq!(self.recover(fs, &point), recovered, "{point}");
+    }
+
+    /// The recovered database takes writes, and keeps them.
+    fn go_on(&self, fs: &SimFs, recovered: usize, point: &str) {
+        let point = format!("{point}, and writes after it");
+        let mut oracle = self.prefixes[recovered].clone();
+        let db = Db::open(DIR, options(fs)).unwrap_or_else(|error| panic!("{point}: {error}"));
+        let ops = [Op::put("a", 7, "after the crash"), Op::erase("hot", 3), Op::end("new", 0)];
+        let written = db.write(batch(&ops)).and_then(|_| db.flush());
+        written.unwrap_or_else(|error| panic!("{point}: {error}"));
+        oracle.apply(&ops);
+        drop(db);
+        fs.crash(Survival::Synced);
+        let db = Db::open(DIR, options(fs)).unwrap_or_else(|error| panic!("{point}: {error}"));
+        oracle.assert_answers(&db, &point);
+    }
+}
+
+fn walk(durability: Durability, steps: Vec<Step>, points_min: u64) {
+    let seeds = std::env::var("KVTIMEDB_CRASH_SEEDS").ok();
+    let seeds = seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(1);
+    let mut walk = Walk { prefixes: prefixes(&steps), steps, durability, points: 0 };
+    for seed in 0..seeds {
+        walk.walk(seed);
+    }
+    assert!(walk.points >= points_min * seeds, "only {} crash points", walk.points);
+}
+
+/// One round, because each segment of a synced log is a megabyte of zeros.
+#[test]
+fn a_synced_database_loses_nothing_acknowledged() {
+    walk(Durability::Sync, workload(1, &[Step::Drop]), 800);
+}
+
+#[test]
+fn a_buffered_database_keeps_a_prefix() {
+    let steps = workload(6, &[Step::Drop, Step::Compact, Step::Close]);
+    walk(Durability::Buffered, steps, 4200);
+}

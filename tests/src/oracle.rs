@@ -1,0 +1,310 @@
+//! What a database must answer, as a `BTreeMap`, and how a [`Db`] is held against it.
+//!
+//! The whole semantics in three lines: a put or an end at `(key, ts)` replaces what was there; an
+//! erase takes it away; a floor is the entry with the greatest timestamp at or before the one asked
+//! for, and nothing if that is an end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use kvtimedb_engine::fs::SimFs;
+use kvtimedb_engine::{
+    Background, Db, Durability, Entry, Error, Options, SeqNo, Timestamp, ValueRef, ValueType,
+    WriteBatch,
+};
+
+/// Where the database of a simulated file system lives.
+pub(crate) const DIR: &str = "/db";
+
+/// Small and single-stepped: the smallest memtable, so that flushes and merges happen; all work on
+/// the caller's thread; and a log without a zero-filled megabyte per segment.
+pub(crate) fn options(fs: &SimFs) -> Options {
+    Options {
+        durability: Durability::Buffered,
+        memtable_bytes_max: 16 << 10,
+        cache_bytes_max: 0,
+        background: Background::Inline,
+        fs: Arc::new(fs.clone()),
+    }
+}
+
+/// What an operation does to its `(key, timestamp)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Put(ValueType, Vec<u8>),
+    End,
+    Erase,
+}
+
+/// One operation of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Op {
+    pub(crate) key: Vec<u8>,
+    pub(crate) ts: Timestamp,
+    pub(crate) change: Change,
+}
+
+impl Op {
+    pub(crate) fn put(key: impl AsRef<[u8]>, ts: Timestamp, value: impl AsRef<[u8]>) -> Op {
+        let change = Change::Put(ValueType::Octets, value.as_ref().to_vec());
+        Op { key: key.as_ref().to_vec(), ts, change }
+    }
+
+    pub(crate) fn json(key: impl AsRef<[u8]>, ts: Timestamp, text: impl AsRef<[u8]>) -> Op {
+        let change = Change::Put(ValueType::Json, text.as_ref().to_vec());
+        Op { key: key.as_ref().to_vec(), ts, change }
+    }
+
+    pub(crate) fn end(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
+        Op { key: key.as_ref().to_vec(), ts, change: Change::End }
+    }
+
+    pub(crate) fn erase(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
+        Op { key: key.as_ref().to_vec(), ts, change: Change::Erase }
+    }
+}
+
+/// The batch of these operations.
+pub(crate) fn batch(ops: &[Op]) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for Op { key, ts, change } in ops {
+        match change {
+            Change::Put(value_type, bytes) => {
+                batch.put(key, *ts, ValueRef { value_type: *value_type, bytes })
+            }
+            Change::End => batch.end(key, *ts),
+            Change::Erase => batch.erase(key, *ts),
+        }
+        .expect("a test's operations are within the limits");
+    }
+    batch
+}
+
+/// Bytes that don't compress, the same for the same seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// One key: what is there, where `None` is an end, and every timestamp that was ever written to.
+#[derive(Clone, Debug, Default)]
+struct Timeline {
+    versions: BTreeMap<Timestamp, Option<Entry>>,
+    moments: BTreeSet<Timestamp>,
+}
+
+/// The right answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oracle {
+    keys: BTreeMap<Vec<u8>, Timeline>,
+    last_seq: SeqNo,
+}
+
+impl Oracle {
+    /// After these operations on an empty database.
+    pub(crate) fn of(ops: &[Op]) -> Oracle {
+        let mut oracle = Oracle::default();
+        oracle.apply(ops);
+        oracle
+    }
+
+    pub(crate) fn apply(&mut self, ops: &[Op]) {
+        for Op { key, ts, change } in ops {
+            let timeline = self.keys.entry(key.clone()).or_default();
+            timeline.moments.insert(*ts);
+            self.last_seq += 1;
+            let version = match change {
+                Change::Put(value_type, value) => {
+                    Some(Entry { ts: *ts, value_type: *value_type, value: value.clone() })
+                }
+                Change::End => None,
+                Change::Erase => {
+                    timeline.versions.remove(ts);
+                    continue;
+                }
+            };
+            timeline.versions.insert(*ts, version);
+        }
+    }
+
+    /// The sequence number of the last operation.
+    pub(crate) fn last_seq(&self) -> SeqNo {
+        self.last_seq
+    }
+
+    /// The keys that were ever written to.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.keys().map(Vec::as_slice)
+    }
+
+    pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Option<Entry> {
+        self.keys.get(key)?.versions.range(..=at).next_back()?.1.clone()
+    }
+
+    pub(crate) fn exact(&self, key: &[u8], ts: Timestamp) -> Option<Entry> {
+        self.keys.get(key)?.versions.get(&ts)?.clone()
+    }
+
+    pub(crate) fn latest(&self, key: &[u8]) -> Option<Entry> {
+        self.floor(key, Timestamp::MAX)
+    }
+
+    pub(crate) fn history(&self, key: &[u8], from: Timestamp, to: Timestamp) -> Vec<Entry> {
+        let Some(timeline) = self.keys.get(key).filter(|_| from <= to) else { return Vec::new() };
+        timeline.versions.range(from..=to).filter_map(|(_, version)| version.clone()).collect()
+    }
+
+    /// The timestamps at which the answers for a key may change, with their neighbours and the ends
+    /// of time.
+    pub(crate) fn moments(&self, key: &[u8]) -> BTreeSet<Timestamp> {
+        let written = self.keys.get(key).into_iter().flat_map(|timeline| &timeline.moments);
+        let around = written.flat_map(|&ts| [ts.saturating_sub(1), ts, ts.saturating_add(1)]);
+        around.chain([Timestamp::MIN, 0, Timestamp::MAX]).collect()
+    }
+
+    /// Asks the database everything, also about keys that it was never told.
+    pub(crate) fn compare(&self, db: &Db) -> Comparison {
+        self.compare_every(db, 1)
+    }
+
+    /// As [`compare`](Self::compare), but of the moments only every `nth`: all versions are read, by
+    /// their histories, in less time.
+    pub(crate) fn compare_every(&self, db: &Db, nth: usize) -> Comparison {
+        let mut comparison = Comparison::default();
+        for key in self.keys() {
+            self.compare_moments(db, key, nth, &mut comparison);
+            let stranger = [key, b"\x00?"].concat();
+            if !self.keys.contains_key(&stranger) {
+                comparison.add(db.latest(&stranger), None, || format!("latest {stranger:?}"));
+            }
+        }
+        comparison
+    }
+
+    /// Asks the database everything about one key.
+    pub(crate) fn compare_key(&self, db: &Db, key: &[u8], comparison: &mut Comparison) {
+        self.compare_moments(db, key, 1, comparison);
+    }
+
+    fn compare_moments(&self, db: &Db, key: &[u8], nth: usize, comparison: &mut Comparison) {
+        let name = || shown(key);
+        comparison.add(db.latest(key), self.latest(key).as_ref(), || format!("latest {}", name()));
+        let moments = self.moments(key);
+        for &at in moments.iter().step_by(nth) {
+            let what = || format!("floor {} {at}", name());
+            comparison.add(db.floor(key, at), self.floor(key, at).as_ref(), what);
+            let what = || format!("exact {} {at}", name());
+            comparison.add(db.exact(key, at), self.exact(key, at).as_ref(), what);
+        }
+        let nth = |n: usize| moments.iter().nth(n).copied().unwrap_or(Timestamp::MAX);
+        let (low, high) = (nth(moments.len() / 4), nth(moments.len() * 3 / 4));
+        for (from, to) in [(Timestamp::MIN, Timestamp::MAX), (low, high), (high, low - 1)] {
+            self.compare_history(db, key, from, to, comparison);
+        }
+    }
+
+    /// An error may end a history, but what it has shown by then must be right.
+    fn compare_history(
+        &self,
+        db: &Db,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        comparison: &mut Comparison,
+    ) {
+        let history = match db.history(key, from, to) {
+            Ok(history) => history,
+            Err(error) => return comparison.refused.push(error),
+        };
+        let mut expected = self.history(key, from, to).into_iter();
+        for entry in history {
+            let refused = entry.is_err();
+            let what = || format!("history {} {from} {to}", shown(key));
+            comparison.add(entry.map(Some), expected.next().as_ref(), what);
+            if refused {
+                return;
+            }
+        }
+        if let Some(missed) = expected.next() {
+            let what = format!("history {} {from} {to} lacks {}", shown(key), missed.ts);
+            comparison.wrong.push(what);
+        }
+    }
+
+    /// Panics unless every answer is right.
+    #[track_caller]
+    pub(crate) fn assert_answers(&self, db: &Db, context: impl fmt::Display) {
+        let comparison = self.compare(db);
+        assert!(comparison.is_right(), "{context}: {comparison}");
+    }
+}
+
+/// How a database's answers differ from the right ones.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    /// Answers that are not the right ones.
+    pub(crate) wrong: Vec<String>,
+    /// Questions that were answered with an error.
+    pub(crate) refused: Vec<Error>,
+}
+
+impl Comparison {
+    /// Whether every question was answered, and rightly.
+    pub(crate) fn is_right(&self) -> bool {
+        self.wrong.is_empty() && self.refused.is_empty()
+    }
+
+    fn add(
+        &mut self,
+        found: kvtimedb_engine::Result<Option<Entry>>,
+        expected: Option<&Entry>,
+        what: impl FnOnce() -> String,
+    ) {
+        match found {
+            Err(error) => self.refused.push(error),
+            Ok(found) if found.as_ref() == expected => {}
+            Ok(found) => {
+                let (found, expected) = (shown_entry(found.as_ref()), shown_entry(expected));
+                self.wrong.push(format!("{} is {found}, expected {expected}", what()));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wrong, refused) = (self.wrong.len(), self.refused.len());
+        write!(f, "{wrong} wrong answers, {refused} errors")?;
+        if let Some(first) = self.wrong.first() {
+            write!(f, "; {first}")?;
+        }
+        if let Some(first) = self.refused.first() {
+            write!(f, "; {first}")?;
+        }
+        Ok(())
+    }
+}
+
+fn shown_entry(entry: Option<&Entry>) -> String {
+    entry.map_or("none".to_owned(), |entry| {
+        format!("{}:{:?}:{}", entry.ts, entry.value_type, shown(&entry.value))
+    })
+}
+
+/// Bytes for a message: escaped, and cut short.
+fn shown(bytes: &[u8]) -> String {
+    const BYTES_MAX: usize = 40;
+    let text = bytes[..bytes.len().min(BYTES_MAX)].escape_ascii();
+    let more =
+        if bytes.len() > BYTES_MAX { format!("...[{}]", bytes.len()) } else { String::new() };
+    format!("\"{text}\"{more}")
+}

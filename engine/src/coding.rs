@@ -12,6 +12,11 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Appends `value` as a zigzag varint: short where the value is near zero, on either side.
+pub(crate) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, (value << 1 ^ value >> 63) as u64);
+}
+
 /// Appends a length as a varint, then the bytes.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
@@ -42,7 +47,22 @@ impl<'a> Decoder<'a> {
         Malformed { pos: self.pos, what }
     }
 
+    /// The next `len` bytes and the `pad` bytes behind them, which stay to be read.
+    #[inline]
+    pub(crate) fn take_padded(
+        &mut self,
+        len: usize,
+        pad: usize,
+        what: &'static str,
+    ) -> Result<&'a [u8], Malformed> {
+        let padded = self.buf[self.pos..].get(..len.saturating_add(pad));
+        let padded = padded.ok_or_else(|| self.malformed(what))?;
+        self.pos += len;
+        Ok(padded)
+    }
+
     /// The next `len` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
         let rest = &self.buf[self.pos..];
         let bytes = rest.get(..len).ok_or_else(|| self.malformed(what))?;
@@ -50,12 +70,14 @@ impl<'a> Decoder<'a> {
         Ok(bytes)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N, what)?);
         Ok(array)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, Malformed> {
         Ok(self.array::<1>(what)?[0])
     }
@@ -77,7 +99,18 @@ impl<'a> Decoder<'a> {
     }
 
     /// An LEB128 varint; one that does not fit 64 bits is malformed.
+    #[inline]
     pub(crate) fn varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
+        match self.buf.get(self.pos) {
+            Some(&byte) if byte < 0x80 => {
+                self.pos += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(what),
+        }
+    }
+
+    fn long_varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8(what)?;
@@ -93,7 +126,15 @@ impl<'a> Decoder<'a> {
         Err(self.malformed(what))
     }
 
+    /// A number as [`put_zigzag`] wrote it.
+    #[inline]
+    pub(crate) fn zigzag(&mut self, what: &'static str) -> Result<i64, Malformed> {
+        let value = self.varint(what)?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
     /// A byte string of at most `len_max` bytes, as [`put_bytes`] wrote it.
+    #[inline]
     pub(crate) fn bytes(
         &mut self,
         len_max: usize,
@@ -118,11 +159,13 @@ mod tests {
             let mut out = Vec::new();
             for &value in &values {
                 put_varint(&mut out, value);
+                put_zigzag(&mut out, value as i64);
             }
             put_bytes(&mut out, &text);
             let mut input = Decoder::new(&out);
             for &value in &values {
                 prop_assert_eq!(input.varint("a number").unwrap(), value);
+                prop_assert_eq!(input.zigzag("a number").unwrap(), value as i64);
             }
             prop_assert_eq!(input.bytes(text.len(), "a text").unwrap(), &text[..]);
             prop_assert!(input.is_empty());

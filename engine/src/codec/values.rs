@@ -2,29 +2,7 @@
 
 use std::cell::RefCell;
 
-/// How the values of a chunk are stored.
-///
-/// The numbers are on disk: do not change these values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Codec {
-    /// As they are.
-    Raw = 0,
-    /// One zstd frame without checksum or content size: the chunk names the size, and the block's
-    /// checksum covers the frame.
-    Zstd = 1,
-}
-
-impl Codec {
-    /// Reads a codec from disk; `None` where no build has written such a byte.
-    pub(crate) const fn from_byte(byte: u8) -> Option<Codec> {
-        match byte {
-            0 => Some(Codec::Raw),
-            1 => Some(Codec::Zstd),
-            _ => None,
-        }
-    }
-}
+use super::Codec;
 
 /// Level 1: on time-series values level 3 is smaller by a few percent and costs twice the time.
 const ZSTD_LEVEL: i32 = 1;
@@ -93,14 +71,13 @@ mod tests {
             let values = seed.repeat(times);
             let mut encoder = ValueEncoder::new().unwrap();
             let (codec, stored) = encoder.encode(&values);
-            match codec {
-                Codec::Raw => prop_assert_eq!(stored, &values[..]),
-                Codec::Zstd => {
-                    prop_assert!(stored.len() < values.len());
-                    prop_assert_eq!(decompress(stored, values.len()).unwrap(), values.clone());
-                    prop_assert!(decompress(stored, values.len() - 1).is_err());
-                    prop_assert!(decompress(&stored[1..], values.len()).is_err());
-                }
+            if codec == Codec::Raw {
+                prop_assert_eq!(stored, &values[..]);
+            } else {
+                prop_assert!(stored.len() < values.len());
+                prop_assert_eq!(decompress(stored, values.len()).unwrap(), values.clone());
+                prop_assert!(decompress(stored, values.len() - 1).is_err());
+                prop_assert!(decompress(&stored[1..], values.len()).is_err());
             }
         }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::values::Codec;
+use crate::codec::Codec;
 use crate::error::{Malformed, Result};
 use crate::fs::Fs;
 use crate::iter::{Cursor, Record};
@@ -215,6 +215,7 @@ impl TableView {
                     codec: match chunk.codec() {
                         Codec::Raw => "raw",
                         Codec::Zstd => "zstd",
+                        Codec::Template => "template",
                     },
                     value_bytes,
                     stored_bytes,

@@ -55,7 +55,7 @@ impl TableBuilder {
 
     /// Adds a record, which must come after all that were added.
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<()> {
-        if self.block.is_full() {
+        if self.block.should_end_before(record.key) {
             self.end_block()?;
         }
         self.account(record);

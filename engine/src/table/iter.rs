@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::Chunk;
+use super::chunk::Chunk;
 use super::reader::TableReader;
 use crate::error::Result;
 use crate::iter::{Cursor, Record};
@@ -17,7 +17,7 @@ pub(crate) struct DecodedChunk {
     key_rows: Vec<(Range<usize>, Range<usize>)>,
     ts: Vec<Timestamp>,
     tags: Vec<Tag>,
-    value_ranges: Vec<Range<usize>>,
+    value_ends: Vec<i64>,
     values: Vec<u8>,
 }
 
@@ -124,11 +124,7 @@ impl DecodedChunk {
         self.ts.extend((0..row).map(|row| chunk.ts(row)));
         let tags: Result<_, _> = (0..row).map(|row| chunk.tag(row)).collect();
         self.tags = tags.map_err(|m| m.to_string())?;
-        let ranges: Result<_, _> = (0..row).map(|row| chunk.value_range(row)).collect();
-        self.value_ranges = ranges.map_err(|m| m.to_string())?;
-        self.values.clear();
-        self.values.extend_from_slice(&chunk.values()?);
-        Ok(())
+        chunk.decode_values(&mut self.values, &mut self.value_ends)
     }
 
     /// Its records, in their order.
@@ -138,11 +134,12 @@ impl DecodedChunk {
     }
 
     fn record(&self, key: usize, row: usize) -> Record<'_> {
+        let value_start = row.checked_sub(1).map_or(0, |before| self.value_ends[before]) as usize;
         Record {
             key: &self.keys[self.key_rows[key].0.clone()],
             ts: self.ts[row],
             tag: self.tags[row],
-            value: &self.values[self.value_ranges[row].clone()],
+            value: &self.values[value_start..self.value_ends[row] as usize],
         }
     }
 }

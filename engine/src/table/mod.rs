@@ -17,7 +17,7 @@
 //!
 //! chunk body: rows varint | keys varint | values length varint
 //!   where keys > 1:  shared varint | suffix ends column | suffixes | row starts column
-//!   ts column | tag column | value ends column | values (as the codec says)
+//!   ts column | tag column | where in runs: value ends column | values (as the codec says)
 //!
 //! filter block:      type u8 = 2 | the bloom filter's bytes | checksum u64
 //! index block:       type u8 = 3 | blocks u32 | a row a block | checksum u64
@@ -25,11 +25,14 @@
 //! ```
 //! A chunk holds rows in order of `(key, ts)`: one key's versions, or those of several keys that have
 //! few. Its first key stands in the directory; the other keys share the first `shared` bytes with it.
-//! The chunk is what is compressed; the block is what is checksummed and indexed.
+//! The chunk is what is encoded, its values as skeletons and columns or in a run, raw or compressed; the
+//! block is what is checksummed and indexed.
 
 mod block;
 mod block_builder;
 mod builder;
+mod chunk;
+mod chunk_builder;
 mod filter;
 mod format;
 mod index;

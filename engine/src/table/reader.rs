@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 
-use super::block::{Block, Chunk};
+use super::block::Block;
+use super::chunk::{Chunk, ChunkValues, ValueRun};
+use super::chunk_builder::RUN_VALUE_BYTES;
 use super::filter::{Filter, KeyHash};
 use super::format::{
     BlockHandle, BlockType, FOOTER_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
@@ -42,7 +44,7 @@ impl quick_cache::Weighter<ChunkPlace, Arc<[u8]>> for ChunkBytes {
 impl ValueCache {
     /// A cache of at most `bytes_max` bytes; 0 keeps nothing.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        let entries = bytes_max / super::block::CHUNK_VALUE_BYTES;
+        let entries = bytes_max / RUN_VALUE_BYTES;
         let cache = || Cache::with_weighter(entries, bytes_max as u64, ChunkBytes);
         ValueCache { chunks: (bytes_max > 0).then(cache) }
     }
@@ -274,8 +276,20 @@ impl TableVersion<'_> {
     /// Its value; empty for a tombstone.
     pub(crate) fn value(&self) -> Result<Vec<u8>> {
         let (_, offset, _) = self.place;
-        let range = self.chunk.value_range(self.row);
-        let range = range.map_err(|m| m.in_file(&self.table.path, offset))?;
+        match self.chunk.values() {
+            ChunkValues::Template(template) => {
+                let mut value = Vec::new();
+                let rendered = template.value_into(self.row, &mut value);
+                rendered.map_err(|m| m.in_file(&self.table.path, offset))?;
+                Ok(value)
+            }
+            ChunkValues::Run(run) => self.value_of_run(run),
+        }
+    }
+
+    fn value_of_run(&self, run: &ValueRun<'_>) -> Result<Vec<u8>> {
+        let (_, offset, _) = self.place;
+        let range = run.range(self.row).map_err(|m| m.in_file(&self.table.path, offset))?;
         if range.is_empty() {
             return Ok(Vec::new());
         }
@@ -283,7 +297,7 @@ impl TableVersion<'_> {
         if let Some(values) = cache.get(&self.place) {
             return Ok(values[range].to_vec());
         }
-        let values = self.chunk.values().map_err(|what| self.table.corruption(offset, what))?;
+        let values = run.bytes().map_err(|what| self.table.corruption(offset, what))?;
         let value = values[range].to_vec();
         if let std::borrow::Cow::Owned(values) = values {
             metrics.chunks_decompressed.add(1);

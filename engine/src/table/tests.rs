@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::block::Block;
 use super::block_builder::BlockBuilder;
+use super::chunk::ChunkValues;
 use super::*;
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
@@ -146,6 +147,7 @@ proptest! {
     ) {
         let mut builder = BlockBuilder::new().unwrap();
         for ((key, ts), (tag, value)) in &records {
+            let _ = builder.should_end_before(key);
             builder.add(&Record { key, ts: *ts, tag: *tag, value });
         }
         let (mut block, _) = builder.finish().unwrap();
@@ -158,9 +160,15 @@ proptest! {
         let Ok(block) = Block::parse(&block[1..]) else { return Ok(()) };
         let _ = block.find(&key, ts);
         for chunk in (0..block.chunks()).filter_map(|index| block.chunk(index).ok()) {
-            let _ = (chunk.floor(&key, ts), chunk.values());
+            let _ = (chunk.floor(&key, ts), chunk.decode_values(&mut Vec::new(), &mut Vec::new()));
             (0..chunk.keys()).for_each(|key| drop(chunk.rows_of(key)));
-            (0..chunk.rows()).for_each(|row| drop((chunk.tag(row), chunk.value_range(row))));
+            for row in 0..chunk.rows() {
+                let _ = chunk.tag(row);
+                let _ = match chunk.values() {
+                    ChunkValues::Template(template) => template.value_into(row, &mut Vec::new()),
+                    ChunkValues::Run(run) => run.range(row).map(drop),
+                };
+            }
         }
     }
 }

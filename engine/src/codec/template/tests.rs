@@ -1,0 +1,281 @@
+//! What is taken comes back, what ought to be taken is, and no bytes make a reader panic.
+
+use std::fmt::Write;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// The payload of these values with its pad, checked by rendering each value alone and all at once;
+/// `None` where the encoder gives up.
+fn encoded<T: AsRef<[u8]>>(values: &[T]) -> Option<Vec<u8>> {
+    let (mut run, mut ends) = (Vec::new(), Vec::new());
+    for value in values {
+        run.extend_from_slice(value.as_ref());
+        ends.push(run.len() as i64);
+    }
+    let before = b"what was there";
+    let mut out = before.to_vec();
+    let taken = encode(&mut out, &run, &ends, usize::MAX);
+    let payload = out.strip_prefix(before).unwrap();
+    if !taken {
+        assert!(payload.is_empty());
+        return None;
+    }
+    for bytes_max in [0, payload.len() - 1, payload.len()] {
+        let mut again = Vec::new();
+        assert_eq!(encode(&mut again, &run, &ends, bytes_max), bytes_max == payload.len());
+        assert_eq!(again, if bytes_max == payload.len() { payload } else { &[] });
+    }
+    let mut padded = payload.to_vec();
+    padded.extend_from_slice(&[0xa5; PAD_BYTES]);
+    let template = Template::parse(&padded, values.len()).unwrap();
+    for (row, value) in values.iter().enumerate() {
+        let mut rendered = before.to_vec();
+        template.value_into(row, &mut rendered).unwrap();
+        assert_eq!(rendered.strip_prefix(before).unwrap(), value.as_ref());
+    }
+    let (mut all, mut all_ends) = (Vec::new(), Vec::new());
+    template.values_into(&mut all, &mut all_ends, run.len()).unwrap();
+    assert_eq!((all, all_ends), (run.clone(), ends));
+    if !run.is_empty() {
+        assert!(template.values_into(&mut Vec::new(), &mut Vec::new(), run.len() - 1).is_err());
+    }
+    Some(padded)
+}
+
+/// Bytes a value of a payload; the encoder must not give up on these.
+fn bytes_per_value<T: AsRef<[u8]>>(values: &[T]) -> f64 {
+    let padded = encoded(values).expect("a template fits these values");
+    (padded.len() - PAD_BYTES) as f64 / values.len() as f64
+}
+
+/// A number below `bound`, the same for the same `row` and `salt`.
+fn hashed(row: usize, salt: u64, bound: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&row.to_le_bytes(), salt) % bound
+}
+
+fn telemetry(row: usize) -> String {
+    let (t, h, p) = (1500 + hashed(row, 1, 1500), hashed(row, 2, 100), hashed(row, 3, 3000));
+    let status = ["ok", "ok", "ok", "degraded"][hashed(row, 4, 4) as usize];
+    format!(
+        r#"{{"temp":{}.{:02},"humid":{h},"press":{},"status":"{status}","n":{row}}}"#,
+        t / 100,
+        t % 100,
+        99_000 + p
+    )
+}
+
+/// Weather as some services write it: binary fractions at full length, `null` where a sensor was mute.
+fn weather(row: usize) -> String {
+    let speeds = ["0", "8.05546", "10.357019999999999", "12.658579999999999", "11.5078"];
+    let gusts = ["null", "null", "18.41248", "28.769499999999997"];
+    let mut out = String::from("{");
+    let _ = write!(out, r#""temp":{}"#, (2000 + hashed(row, 1, 5000)) as f64 / 100.0);
+    let _ = write!(out, r#","wind_dir":{}"#, 10 * hashed(row, 2, 37));
+    let _ = write!(out, r#","wind_speed":{}"#, speeds[hashed(row, 3, 5) as usize]);
+    let _ = write!(out, r#","wind_gust":{}"#, gusts[hashed(row, 4, 4) as usize]);
+    match hashed(row, 5, 10) {
+        0 => out.push_str(r#","pressure":null"#),
+        1 => {}
+        _ => {
+            let _ = write!(out, r#","pressure":{}"#, (9_900 + hashed(row, 6, 400)) as f64 / 10.0);
+        }
+    }
+    out.push('}');
+    out
+}
+
+const SPELLINGS: &[&str] = &[
+    "0",
+    "-0",
+    "00",
+    "0.0",
+    "-0.0",
+    "0.10",
+    "0.1",
+    ".5",
+    "1.",
+    "+1",
+    "-1",
+    "--1",
+    "-",
+    ".",
+    "1e5",
+    "1E+05",
+    "1.5e-7",
+    "007",
+    "12",
+    "1.2.3",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "999999999999999999",
+    "-999999999999999999",
+    "1000000000000000000",
+    "0.999999999999999999",
+    "0.00000000000000001",
+    "-0.00000000000000001",
+    "123456789012345678901234.5",
+    "null",
+    "true",
+    "false",
+    "\"text\"",
+    "\"\"",
+    "\"12.50\"",
+    "\"a, {b}: \\\"c\\\"\"",
+    "\"\\\\\"",
+    "\"open",
+    "\"2024-02-30\"",
+    "\"2024-",
+    "\"2024",
+    "NaN",
+    "",
+    "grün",
+    "\"東京\"",
+];
+
+fn spelling() -> impl Strategy<Value = String> {
+    proptest::sample::select(SPELLINGS).prop_map(str::to_owned)
+}
+
+fn number() -> impl Strategy<Value = String> {
+    (any::<i64>(), 0_u32..63, 0_usize..18)
+        .prop_map(|(n, shift, decimals)| format!("{:.decimals$}", (n >> shift) as f64 / 1e3))
+}
+
+proptest! {
+    #[test]
+    fn any_values_come_back_or_are_refused(values: Vec<Vec<u8>>) {
+        encoded(&values);
+    }
+
+    #[test]
+    fn values_like_text_come_back_or_are_refused(
+        values in vec(
+            r#"[{]?("?[ab]{0,2}"?[:,]-?[0-9]{0,3}[.]?[0-9]{0,3}["\\]{0,2}[,}]){0,3}"#,
+            0..40,
+        ),
+    ) {
+        encoded(&values);
+    }
+
+    #[test]
+    fn words_and_numbers_come_back(values in vec(prop_oneof![spelling(), number()], 1..60)) {
+        bytes_per_value(&values);
+    }
+
+    #[test]
+    fn fields_of_any_kind_come_back(rows in vec((spelling(), number(), any::<i64>()), 1..60)) {
+        let values = rows.iter().map(|(a, b, c)| format!(r#"{{"a":{a},"b":{b},"c":{c}}}"#));
+        bytes_per_value(&values.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn values_with_missing_fields_come_back(
+        rows in vec((any::<Option<i16>>(), any::<Option<bool>>(), any::<Option<u8>>()), 1..100),
+    ) {
+        let field =
+            |name: &str, value: Option<String>| value.map(|value| format!("\"{name}\":{value}"));
+        let values: Vec<_> = rows
+            .iter()
+            .map(|(a, b, c)| {
+                let a = field("a", a.map(|a| a.to_string()));
+                let b = field("b", b.map(|b| b.to_string()));
+                let c = field("c", c.map(|c| format!("[{c},{c}]")));
+                format!("{{{}}}", [a, b, c].into_iter().flatten().collect::<Vec<_>>().join(","))
+            })
+            .collect();
+        bytes_per_value(&values);
+    }
+
+    #[test]
+    fn forged_payloads_do_not_panic(
+        rows in 1_usize..60,
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        told in 1_usize..70,
+    ) {
+        let values: Vec<_> = (0..rows).map(weather).collect();
+        let mut padded = encoded(&values).unwrap();
+        for (at, byte) in damage {
+            let at = at.index(padded.len());
+            padded[at] = byte;
+        }
+        read_all(&padded, told);
+        read_all(&padded[..told.min(padded.len())], rows);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes: Vec<u8>, rows in 1_usize..50) {
+        read_all(&bytes, rows);
+    }
+}
+
+fn read_all(padded: &[u8], rows: usize) {
+    let Ok(template) = Template::parse(padded, rows) else { return };
+    for row in 0..rows {
+        let _ = template.value_into(row, &mut Vec::new());
+    }
+    let _ = template.values_into(&mut Vec::new(), &mut Vec::new(), 1 << 20);
+}
+
+#[test]
+fn similar_values_cost_their_columns() {
+    let at_most = |bytes: f64, value: fn(usize) -> String| {
+        let found = bytes_per_value(&(0..512).map(value).collect::<Vec<_>>());
+        assert!(found <= bytes, "{found} bytes a value such as {}", value(1));
+    };
+    at_most(4.2, telemetry);
+    at_most(5.3, weather);
+    at_most(0.1, |_| "the very same".to_owned());
+    at_most(0.3, |row| ["ok", "degraded", ""][row % 3].to_owned());
+    at_most(1.6, |row| hashed(row, 1, 4000).to_string());
+    // A number costs its digits however it is written, as long as all are written alike.
+    at_most(1.6, |row| {
+        format!("-{}.{:02}", hashed(row, 1, 4000) / 100, hashed(row, 1, 4000) % 100)
+    });
+    at_most(1.6, |row| format!("{}", hashed(row, 1, 4000) as f64 / 100.0));
+    at_most(1.6, |row| format!("{:?}", hashed(row, 1, 4000) as f64 / 100.0));
+    at_most(1.6, |row| format!("{:06}", hashed(row, 1, 4000)));
+    at_most(1.6, |row| format!("\"{}ms\"", hashed(row, 1, 4000)));
+    at_most(1.6, |row| match row % 9 {
+        0 => "null".to_owned(),
+        _ => format!("-{}", 1 + hashed(row, 1, 4000)),
+    });
+    // A line costs nothing.
+    at_most(0.2, |row| format!("{} {:03}; {}.{}", row, row, row / 10, row % 10));
+    // A time of day is numbers.
+    at_most(1.5, |row| {
+        format!("{{\"at\":\"2024-01-02T03:{:02}:{:02}.000Z\"}}", row / 60, row % 60)
+    });
+    // Rows of another shape cost their numbers in a list.
+    at_most(0.8, |row| match row % 10 {
+        7 => "{\"error\":{}}".to_owned(),
+        _ => format!("{{\"n\":{}}}", hashed(row, 1, 16)),
+    });
+}
+
+#[test]
+fn values_without_a_common_shape_are_refused() {
+    let values: Vec<_> = (0..40).map(|commas| ",".repeat(commas)).collect();
+    assert_eq!(encoded(&values), None);
+    assert_eq!(encoded(&[",".repeat(100_000)]), None);
+    assert_eq!(encoded::<&[u8]>(&[]), None);
+    assert!(encoded(&[""; 3]).is_some());
+}
+
+#[test]
+fn ends_that_do_not_fit_the_values_are_refused() {
+    for ends in [&[][..], &[1], &[3], &[-1, 2], &[2, 1, 2], &[i64::MAX, 2]] {
+        let mut out = Vec::new();
+        assert!(!encode(&mut out, b"12", ends, 1000));
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn huge_values_come_back() {
+    let values: Vec<_> =
+        (0..5).map(|n| format!("{{\"blob\":\"{}\"}}", "x\\\"".repeat(n << 16))).collect();
+    assert!(encoded(&values).is_some());
+}

@@ -1,7 +1,9 @@
 //! Integration tests of `KVTimeDB`, through the interfaces that users have.
 
 mod cli;
+mod closing;
 mod common;
+mod concurrent;
 mod corruption;
 mod crash;
 mod floor;

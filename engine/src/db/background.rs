@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `kvt-write` | the queue of batches | group commits |
 //! | `kvt-flush` | a freeze | flushes, oldest memtable first |
-//! | `kvt-compact` | a flush | merges while the picker finds any |
+//! | `kvt-compact` | the open, a flush | merges while the picker finds any |
 //! | `kvt-sync` | time, under `Durability::Buffered` only | syncs the log |
 
 use std::sync::Arc;
@@ -88,13 +88,9 @@ impl Core {
     }
 
     fn serve_compactions(&self, wake: &Receiver<()>) {
-        let mut retry = false;
         loop {
-            let woken = if retry { wake.recv_timeout(RETRY_PERIOD) } else { wait(wake) };
-            if woken == Err(RecvTimeoutError::Disconnected) || self.is_closing() {
-                return;
-            }
-            retry = match self.compact_while_worthwhile() {
+            // At once, too: short sessions leave runs that no later one would merge.
+            let retry = match self.compact_while_worthwhile() {
                 Err(Error::DiskFull { .. }) => true,
                 Ok(()) => false,
                 Err(_) if self.is_closing() => return,
@@ -103,6 +99,10 @@ impl Core {
                     return;
                 }
             };
+            let woken = if retry { wake.recv_timeout(RETRY_PERIOD) } else { wait(wake) };
+            if woken == Err(RecvTimeoutError::Disconnected) || self.is_closing() {
+                return;
+            }
         }
     }
 

@@ -33,9 +33,7 @@ impl Core {
         let _flushing = self.flushing.lock();
         let view = self.super_version.load_full();
         let Some(frozen) = view.immutables.last() else { return Ok(false) };
-        if let Some(poisoned) = self.poisoned() {
-            return Err(poisoned);
-        }
+        self.check_writable()?;
         let table =
             flush_memtable(&self.home, &frozen.memtable).map_err(|e| self.install_failed(e))?;
         let mut versions = self.versions.lock();

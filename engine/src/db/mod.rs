@@ -92,8 +92,8 @@ impl Db {
     }
 
     /// Like [`write`](Db::write) for callers that may not block: queues the batch, or refuses it at
-    /// once with [`Error::Busy`]. `on_commit` is called on the writer thread and should do little;
-    /// it is dropped uncalled if the database is closed before.
+    /// once with [`Error::Busy`]. `on_commit` is called on the writer thread, so it should do little,
+    /// and may neither write nor close: that would wait for itself.
     pub fn submit(
         &self,
         batch: WriteBatch,
@@ -127,12 +127,7 @@ impl Db {
     /// Writes what is in memory to SSTables. Nothing is lost without it; it shortens the next open.
     pub fn flush(&self) -> Result<()> {
         let core = self.core();
-        core.check_writable()?;
-        let mut writer = core.writer.lock();
-        if !core.super_version.load().active.is_empty() {
-            core.freeze(&mut writer, core.options.memtable_bytes_max)?;
-        }
-        drop(writer);
+        core.freeze_active(&mut core.writer.lock())?;
         core.flush_all()
     }
 
@@ -143,7 +138,7 @@ impl Db {
     }
 
     /// Flushes, ends the log and the background threads, and gives up the directory. Every later call
-    /// is [`Error::Closed`]. Nothing acknowledged is lost without it.
+    /// but a second close is [`Error::Closed`]. Nothing acknowledged is lost without it, or if it fails.
     pub fn close(&self) -> Result<()> {
         self.handle.close(true)
     }
@@ -184,25 +179,23 @@ impl Handle {
         let mut threads = self.threads.lock();
         let Some(running) = threads.take() else { return Ok(()) };
         let core = &*self.core;
-        let flushed = if flush && core.poisoned().is_none() {
-            self.flush_and_seal()
-        } else {
-            core.begin_closing();
-            core.writer.lock().wal.sync()
-        };
+        let flushed = if flush { self.flush_and_seal() } else { Ok(()) };
         core.begin_closing();
+        // Where there is no seal the log will be replayed: it is made as durable as it can be.
+        let synced = core.writer.lock().wal.sync();
         running.join(core);
+        // A flush or merge that another caller is at ends before the directory is given up.
+        drop(core.flushing.lock());
+        drop(core.compacting.lock());
         self.lock.lock().take();
-        flushed
+        flushed.and(synced)
     }
 
     /// Under the writer's lock to the end, so that no write comes after the seal.
     fn flush_and_seal(&self) -> Result<()> {
         let core = &*self.core;
         let mut writer = core.writer.lock();
-        if !core.super_version.load().active.is_empty() {
-            core.freeze(&mut writer, core.options.memtable_bytes_max)?;
-        }
+        core.freeze_active(&mut writer)?;
         core.flush_all()?;
         core.begin_closing();
         let last_seq = writer.next_seq - 1;

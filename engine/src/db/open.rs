@@ -71,7 +71,9 @@ fn new_database_id() -> DatabaseId {
 /// Above every id that the manifest gave out, and every file that a crash left behind.
 fn next_file(files: &[FileKind], least: u64) -> FileId {
     let used = files.iter().filter_map(|file| match file {
-        FileKind::Table(id) | FileKind::Wal(id) | FileKind::Manifest(id) => Some(id.0 + 1),
+        FileKind::Table(id) | FileKind::Wal(id) | FileKind::Manifest(id) => {
+            Some(id.0.saturating_add(1))
+        }
         _ => None,
     });
     FileId(used.fold(least.max(1), u64::max))
@@ -98,14 +100,24 @@ fn recover(
 ) -> Result<Recovered> {
     let tables: Result<Vec<_>> =
         state.tables.into_iter().map(|meta| home.open_table(meta)).collect();
+    let tables = tables?;
+    // Before anything is written: on a full disk, what failed opens left may be what fills it.
+    home.remove_tables(files.iter().filter_map(|file| match file {
+        FileKind::Table(id) if !tables.iter().any(|live| live.meta.id == *id) => Some(*id),
+        _ => None,
+    }));
     let oldest = state.oldest_wal.unwrap_or(FileId(0));
     let segments = directory::wal_segments(files, oldest);
-    let mut replay = Replay { home, options, memtable: None, tables: tables? };
+    let live = tables.len();
+    let mut replay = Replay { home, options, memtable: None, tables };
     let (fs, dir, database) = (&*home.fs, &home.dir, home.database);
     let first_seq = state.flushed_seq + 1;
     let mut apply = |seq, op: Op<'_>| replay.apply(seq, &op);
-    let replayed = wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut apply)?;
-    replay.flush()?;
+    let replayed = wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut apply);
+    let replayed = replayed.and_then(|replayed| replay.flush().map(|()| replayed));
+    let replayed = replayed.inspect_err(|_| {
+        home.remove_tables(replay.tables[live..].iter().map(|table| table.meta.id));
+    })?;
     Ok(Recovered { tables: replay.tables, last_seq: replayed.last_seq })
 }
 
@@ -147,7 +159,8 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
     let version = Version::new(tables).map_err(|what| Error::corruption(&home.dir, 0, what))?;
     let wal_id = home.new_file_id();
     let Home { fs, dir, database, .. } = &home;
-    let wal = WalWriter::create(fs, dir, *database, wal_id, options.durability)?;
+    let wal = WalWriter::create(fs, dir, *database, wal_id, options.durability);
+    let wal = wal.inspect_err(|_| drop(fs.remove(&wal_id.wal_path(dir))))?;
     home.sync_dir()?;
     let versions = VersionSet::begin(home.clone(), version, last_seq, wal_id)?;
     let view = SuperVersion {

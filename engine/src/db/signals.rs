@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::batch::WriteBatch;
 use crate::error::Result;
@@ -20,16 +20,16 @@ pub(crate) const QUEUE_BATCHES_MAX: usize = 4096;
 /// What to do when a batch is committed, or can't be.
 pub(crate) type OnCommit = Box<dyn FnOnce(Result<SeqNo>) + Send>;
 
-/// What the writer thread is asked for.
-pub(crate) enum WriteRequest {
-    Commit(WriteBatch, OnCommit),
-    Stop,
-}
+/// A batch that waits for the writer thread, and who waits for its commit.
+pub(crate) type WriteRequest = (WriteBatch, OnCommit);
 
 /// How the callers reach the threads.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    pub(crate) writes: Sender<WriteRequest>,
+    /// `None` once the database is closing. The writer thread ends when the last sender is gone and
+    /// all that is queued has been answered: what is left in a channel from which nobody receives any
+    /// more is dropped with its last sender only, and who waits for it would wait for ever.
+    writes: RwLock<Option<Sender<WriteRequest>>>,
     flush: Sender<()>,
     compact: Sender<()>,
     sync: Sender<()>,
@@ -53,13 +53,18 @@ impl Signals {
         let (compact_in, compact) = bounded(1);
         let (sync_in, sync) = bounded(1);
         let signals = Signals {
-            writes: writes_in,
+            writes: RwLock::new(Some(writes_in)),
             flush: flush_in,
             compact: compact_in,
             sync: sync_in,
             wal: Mutex::new(wal),
         };
         (signals, Receivers { writes, flush, compact, sync })
+    }
+
+    /// The queue of the writer thread; `None` once the database is closing.
+    pub(crate) fn writes(&self) -> Option<Sender<WriteRequest>> {
+        self.writes.read().clone()
     }
 
     /// A memtable was frozen.
@@ -84,7 +89,7 @@ impl Signals {
 
     /// Lets every thread see that the database is closing.
     pub(crate) fn wake_all(&self) {
-        let _ = self.writes.send(WriteRequest::Stop);
+        drop(self.writes.write().take());
         self.wake_flush();
         self.wake_compaction();
         let _ = self.sync.try_send(());

@@ -149,9 +149,9 @@ impl Core {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Begins the end: later calls are refused. `true` for the first one to say so.
-    pub(crate) fn begin_closing(&self) -> bool {
-        !self.closing.swap(true, Ordering::AcqRel)
+    /// Begins the end: later calls are refused.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     /// An error unless reads are served.

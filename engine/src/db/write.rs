@@ -41,61 +41,53 @@ impl Core {
             return committed;
         }
         self.slow_down();
-        if self.signals.writes.is_empty()
+        let queue = self.signals.writes().ok_or(Error::Closed)?;
+        if queue.is_empty()
             && let Some(mut writer) = self.writer.try_lock()
         {
             return self.commit(&mut writer, &[&batch]);
         }
         let (done, committed) = bounded(1);
         let on_commit = Box::new(move |result| drop(done.send(result)));
-        let request = WriteRequest::Commit(batch, on_commit);
-        self.signals.writes.send(request).map_err(|_| Error::Closed)?;
+        queue.send((batch, on_commit)).map_err(|_| Error::Closed)?;
+        drop(queue);
         committed.recv().unwrap_or(Err(Error::Closed))
     }
 
-    /// Queues a batch, or refuses it at once. `on_commit` is called on the writer thread; it is
-    /// dropped uncalled if the database is closed before.
+    /// Queues a batch, or refuses it at once. `on_commit` is called on the writer thread, with
+    /// [`Error::Closed`] if the database is closed before.
     pub(crate) fn submit(&self, batch: WriteBatch, on_commit: OnCommit) -> Result<()> {
         self.check_writable()?;
         if self.options.background == Background::Inline {
             on_commit(self.write(batch));
             return Ok(());
         }
-        let request = WriteRequest::Commit(batch, on_commit);
-        self.signals.writes.try_send(request).map_err(|refused| match refused {
+        let queue = self.signals.writes().ok_or(Error::Closed)?;
+        queue.try_send((batch, on_commit)).map_err(|refused| match refused {
             TrySendError::Full(_) => Error::Busy,
             TrySendError::Disconnected(_) => Error::Closed,
         })
     }
 
-    /// The writer thread: commits what waits, until it is told to stop.
+    /// The writer thread: commits what waits, until nobody can queue any more.
     pub(crate) fn serve_writes(&self, requests: &Receiver<WriteRequest>) {
         let mut group: Vec<(WriteBatch, OnCommit)> = Vec::new();
-        while let Ok(request) = requests.recv() {
-            let WriteRequest::Commit(batch, on_commit) = request else { return };
+        while let Ok((batch, on_commit)) = requests.recv() {
             self.slow_down();
             // Taken before the queue is emptied: what arrives while another one commits joins in.
             let mut writer = self.writer.lock();
             let mut bytes = batch.encoded_bytes();
-            let mut stop = false;
             group.push((batch, on_commit));
-            while bytes < GROUP_BYTES_MAX && !stop {
-                match requests.try_recv() {
-                    Ok(WriteRequest::Commit(batch, on_commit)) => {
-                        bytes += batch.encoded_bytes();
-                        group.push((batch, on_commit));
-                    }
-                    Ok(WriteRequest::Stop) => stop = true,
-                    Err(_) => break,
-                }
+            while bytes < GROUP_BYTES_MAX
+                && let Ok((batch, on_commit)) = requests.try_recv()
+            {
+                bytes += batch.encoded_bytes();
+                group.push((batch, on_commit));
             }
             let batches: Vec<&WriteBatch> = group.iter().map(|(batch, _)| batch).collect();
             let committed = self.commit(&mut writer, &batches);
             drop(writer);
             acknowledge(&mut group, &committed);
-            if stop {
-                return;
-            }
         }
     }
 
@@ -174,9 +166,19 @@ impl Core {
         self.freeze(writer, self.options.memtable_bytes_max.max(needed))
     }
 
+    /// Makes what is in the active memtable immutable.
+    pub(crate) fn freeze_active(&self, writer: &mut Writer) -> Result<()> {
+        // Under the lock: whoever had it before may have closed or poisoned the database.
+        self.check_writable()?;
+        if self.super_version.load().active.is_empty() {
+            return Ok(());
+        }
+        self.freeze(writer, self.options.memtable_bytes_max)
+    }
+
     /// Makes the active memtable immutable and begins a new one with a log segment of its own. Where
     /// too many wait for their flush, the caller does the oldest one's, or waits for who is at it.
-    pub(crate) fn freeze(&self, writer: &mut Writer, capacity_bytes: usize) -> Result<()> {
+    fn freeze(&self, writer: &mut Writer, capacity_bytes: usize) -> Result<()> {
         while self.super_version.load().immutables.len() >= IMMUTABLE_MEMTABLES_MAX {
             self.metrics().write_stalls.add(1);
             self.flush_oldest()?;
@@ -185,13 +187,13 @@ impl Core {
         let wal = self.begin_segment(next_wal);
         let sealed =
             wal.and_then(|wal| writer.wal.seal(writer.next_seq - 1, Some(next_wal)).map(|()| wal));
-        let wal = match sealed {
-            Ok(wal) => wal,
-            Err(error) => {
+        let wal = sealed.map_err(|error| {
+            // After any other failure the seal, which names the new segment, may be on disk.
+            if matches!(error, Error::DiskFull { .. }) {
                 let _ = self.home.fs.remove(&next_wal.wal_path(&self.home.dir));
-                return Err(self.log_failed(error));
             }
-        };
+            self.log_failed(error)
+        })?;
         let frozen = std::mem::replace(&mut writer.wal, wal).file_id();
         let active = Arc::new(Memtable::new(capacity_bytes));
         self.swap(|view| {

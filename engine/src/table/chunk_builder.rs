@@ -59,6 +59,7 @@ struct Run {
 pub(crate) struct ChunkBuilder {
     encoder: ValueEncoder,
     keys: Vec<Vec<u8>>,
+    keys_bytes: usize,
     /// For each key, its first row.
     row_starts: Vec<usize>,
     ts: Vec<i64>,
@@ -76,6 +77,7 @@ impl ChunkBuilder {
         Ok(ChunkBuilder {
             encoder: ValueEncoder::new()?,
             keys: Vec::new(),
+            keys_bytes: 0,
             row_starts: Vec::new(),
             ts: Vec::new(),
             tags: Vec::new(),
@@ -91,6 +93,7 @@ impl ChunkBuilder {
     pub(crate) fn push(&mut self, record: &Record<'_>) {
         if self.keys.last().is_none_or(|key| key != record.key) {
             self.keys.push(record.key.to_vec());
+            self.keys_bytes += record.key.len();
             self.row_starts.push(self.ts.len());
         }
         self.ts.push(record.ts);
@@ -110,7 +113,7 @@ impl ChunkBuilder {
     }
 
     fn is_full(&self) -> bool {
-        self.ts.len() == CHUNK_ROWS_MAX || self.values.len() >= CHUNK_VALUE_BYTES
+        self.ts.len() == CHUNK_ROWS_MAX || self.keys_bytes + self.values.len() >= CHUNK_VALUE_BYTES
     }
 
     /// Writes the rows as one chunk, or as several where they are stored in runs. It is then empty
@@ -191,6 +194,7 @@ impl ChunkBuilder {
 
     fn clear(&mut self) {
         self.keys.clear();
+        self.keys_bytes = 0;
         self.row_starts.clear();
         self.ts.clear();
         self.tags.clear();

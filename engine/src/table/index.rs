@@ -76,7 +76,7 @@ impl Index {
                 return Err(input.malformed("a shared length within the key before"));
             }
             key.truncate(shared);
-            key.extend_from_slice(input.bytes(KEY_BYTES_MAX, "a key's suffix")?);
+            key.extend_from_slice(input.bytes(KEY_BYTES_MAX - shared, "a key's suffix")?);
             let row = Self::parse_row(&mut input)?;
             let end = row.handle.offset.checked_add(u64::from(row.handle.len));
             let start = index.rows.last().map_or(0, |r| r.handle.offset + u64::from(r.handle.len));

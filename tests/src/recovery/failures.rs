@@ -4,8 +4,10 @@
 //! follows it; reads go on; a full disk is waited out; and where the log or the manifest may or may
 //! not hold what was written, writes are refused until a reopen.
 
+use std::path::Path;
+
 use kvtimedb_engine::fs::{Fault, FaultKind, FsOp, SimFs, Survival};
-use kvtimedb_engine::{Db, Durability, Error, Options};
+use kvtimedb_engine::{Db, Durability, Error, Options, inspect};
 
 use super::{SURVIVALS, files, only, open, small_batches, synced, two_runs_and_a_log, write_all};
 use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
@@ -157,7 +159,10 @@ fn check_going_on(fs: &SimFs, db: Db, mut oracle: Oracle, context: &str) {
     oracle.assert_answers(&db, format_args!("{context}, merged"));
     drop(db);
     oracle.assert_answers(&open(fs), format_args!("{context}, reopened"));
-    assert_eq!(files(fs, ".sst").len(), 1, "{context}: {:?}", fs.file_names());
+    let manifest = inspect::read_current_manifest(fs, Path::new(DIR)).unwrap();
+    let live = manifest.state().unwrap().tables;
+    assert_eq!(files(fs, ".sst").len(), live.len(), "{context}: {:?}", fs.file_names());
+    assert!(live.iter().all(|table| table.rank == live[0].rank), "{context}: one run");
 }
 
 /// Of a full disk each write is told anew, and the first one after it succeeds.

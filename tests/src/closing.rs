@@ -1,0 +1,269 @@
+//! Ends that come at a bad moment: a close beside a merge, a failed seal, a full disk, a callback that
+//! drops the last handle.
+//!
+//! Each test is the bug that it guards against.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kvtimedb_engine::fs::{
+    Fault, FaultKind, FileLock, Fs, FsOp, ReadableFile, SimFs, Survival, WritableFile,
+};
+use kvtimedb_engine::{Background, Db, Durability, Error, Options, WriteBatch};
+
+use crate::oracle::{DIR, noise, options};
+
+/// Longer than anything here takes; reached by a hang only.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A file system whose next matching call waits until it is released.
+#[derive(Clone, Debug)]
+struct Gate {
+    fs: SimFs,
+    state: Arc<(Mutex<GateState>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    /// The call that waits: its name, and a part of its path.
+    armed: Option<(&'static str, &'static str)>,
+    reached: bool,
+}
+
+impl Gate {
+    fn new(fs: &SimFs) -> Gate {
+        Gate { fs: fs.clone(), state: Arc::default() }
+    }
+
+    fn arm(&self, call: &'static str, part: &'static str) {
+        *self.state.0.lock().unwrap() = GateState { armed: Some((call, part)), reached: false };
+    }
+
+    fn wait_until_reached(&self) {
+        let state = self.state.0.lock().unwrap();
+        drop(self.state.1.wait_while(state, |state| !state.reached).unwrap());
+    }
+
+    fn release(&self) {
+        *self.state.0.lock().unwrap() = GateState::default();
+        self.state.1.notify_all();
+    }
+
+    fn pass(&self, call: &str, path: &Path) {
+        let mut state = self.state.0.lock().unwrap();
+        let is_armed = |(armed, part)| armed == call && path.to_str().unwrap().contains(part);
+        if state.reached || !state.armed.is_some_and(is_armed) {
+            return;
+        }
+        state.reached = true;
+        self.state.1.notify_all();
+        drop(self.state.1.wait_while(state, |state| state.armed.is_some()).unwrap());
+    }
+}
+
+#[derive(Debug)]
+struct GateFile {
+    gate: Gate,
+    path: std::path::PathBuf,
+    file: Arc<dyn WritableFile>,
+}
+
+impl WritableFile for GateFile {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, data)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.gate.pass("sync", &self.path);
+        self.file.sync()
+    }
+}
+
+impl Fs for Gate {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.fs.create_dir_all(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
+        self.pass("create", path);
+        let file = self.fs.create(path)?;
+        Ok(Arc::new(GateFile { gate: self.clone(), path: path.to_owned(), file }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
+        self.fs.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.fs.sync_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.fs.list(dir)
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {
+        self.fs.lock(path, holder)
+    }
+}
+
+fn threads(fs: Arc<dyn Fs>, durability: Durability) -> Options {
+    Options { durability, background: Background::Threads, fs, ..Options::default() }
+}
+
+fn tables(fs: &SimFs) -> usize {
+    fs.file_names().iter().filter(|file| file.extension().is_some_and(|e| e == "sst")).count()
+}
+
+/// The directory was given up while a merge of another caller went on, which then removed the tables
+/// that the next process had opened.
+#[test]
+fn a_close_waits_for_the_merge_of_another_caller() {
+    let fs = SimFs::new(1);
+    let gate = Gate::new(&fs);
+    let db = Db::open(DIR, threads(Arc::new(gate.clone()), Durability::Buffered)).unwrap();
+    for ts in 0..3 {
+        db.put(b"k", ts, b"v").unwrap();
+        db.flush().unwrap();
+    }
+    gate.arm("create", ".sst");
+    let merge = thread::spawn({
+        let db = db.clone();
+        move || db.compact()
+    });
+    gate.wait_until_reached();
+    let closed = Arc::new(AtomicBool::new(false));
+    let close = thread::spawn({
+        let (db, closed) = (db.clone(), Arc::clone(&closed));
+        move || {
+            db.close().unwrap();
+            closed.store(true, Ordering::SeqCst);
+        }
+    });
+    assert!(matches!(Db::open(DIR, options(&fs)), Err(Error::Locked { .. })));
+    assert!(!closed.load(Ordering::SeqCst), "closed while a merge was at work");
+    gate.release();
+    close.join().unwrap();
+    // It came to its end, or was told of the close: either is right.
+    let _ = merge.join().unwrap();
+    let db = Db::open(DIR, options(&fs)).unwrap();
+    assert_eq!(db.history(b"k", 0, 9).unwrap().count(), 3);
+}
+
+/// The segment that a SEAL names was removed after the seal's sync had failed, so that the next open
+/// missed it and refused everything.
+#[test]
+fn after_a_failed_seal_the_database_opens() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        for nth in 1..=2 {
+            let fs = SimFs::new(1);
+            let db = Db::open(DIR, Options { durability, ..options(&fs) }).unwrap();
+            db.put(b"k", 1, b"v").unwrap();
+            let (op, pattern) = (FsOp::Sync, "000001.wal".to_owned());
+            fs.inject(Fault { op, pattern, nth, kind: FaultKind::Eio });
+            let flushed = db.flush();
+            if flushed.is_err() {
+                assert!(matches!(db.flush(), Err(Error::Poisoned { .. })), "{flushed:?}");
+            }
+            drop(db);
+            fs.clear_faults();
+            fs.crash(Survival::Everything);
+            let db = Db::open(DIR, options(&fs)).unwrap();
+            assert!(db.latest(b"k").unwrap().is_some(), "{durability:?}, sync {nth}");
+        }
+    }
+}
+
+/// The callback waited for room in the queue that its own thread should have emptied.
+#[test]
+fn a_callback_may_drop_the_last_handle_while_the_queue_is_full() {
+    let fs = SimFs::new(1);
+    let gate = Gate::new(&fs);
+    let db = Db::open(DIR, threads(Arc::new(gate.clone()), Durability::Sync)).unwrap();
+    let batch = || {
+        let mut batch = WriteBatch::new();
+        batch.put(b"k", 1, b"v").unwrap();
+        batch
+    };
+    gate.arm("sync", ".wal");
+    let (done, ended) = std::sync::mpsc::channel();
+    let last = db.clone();
+    db.submit(batch(), move |_| {
+        drop(last);
+        done.send(()).unwrap();
+    })
+    .unwrap();
+    gate.wait_until_reached();
+    while db.submit(batch(), |_| ()).is_ok() {}
+    drop(db);
+    gate.release();
+    ended.recv_timeout(PATIENCE).expect("the callback ends");
+}
+
+/// A buffered log was left unsynced by a close whose flush had failed.
+#[test]
+fn a_close_on_a_full_disk_syncs_the_log() {
+    let fs = SimFs::new(1);
+    let db = Db::open(DIR, Options { durability: Durability::Buffered, ..options(&fs) }).unwrap();
+    db.put(b"k", 1, b"v").unwrap();
+    let (op, pattern) = (FsOp::Create, ".wal".to_owned());
+    fs.inject(Fault { op, pattern, nth: 0, kind: FaultKind::Enospc });
+    assert!(matches!(db.close(), Err(Error::DiskFull { .. })));
+    drop(db);
+    fs.clear_faults();
+    fs.crash(Survival::Synced);
+    let db = Db::open(DIR, options(&fs)).unwrap();
+    assert!(db.latest(b"k").unwrap().is_some());
+}
+
+/// Each open that failed on a full disk left the tables it had written, and so made it fuller.
+#[test]
+fn failed_opens_leave_nothing() {
+    let fs = SimFs::new(1);
+    let db = Db::open(DIR, Options { memtable_bytes_max: 1 << 20, ..options(&fs) }).unwrap();
+    for ts in 0..50 {
+        db.put(b"k", ts, noise(ts as u64, 4000).as_slice()).unwrap();
+    }
+    drop(db);
+    for _ in 0..3 {
+        let (op, pattern) = (FsOp::Create, ".sst".to_owned());
+        fs.inject(Fault { op, pattern, nth: 8, kind: FaultKind::Enospc });
+        assert!(matches!(Db::open(DIR, options(&fs)), Err(Error::DiskFull { .. })));
+        fs.clear_faults();
+        assert_eq!(tables(&fs), 0);
+    }
+    let db = Db::open(DIR, options(&fs)).unwrap();
+    assert_eq!(db.history(b"k", 0, 99).unwrap().count(), 50);
+}
+
+/// Sessions too short for a merge of their own left runs that nobody merged, and writes were slowed
+/// down for them.
+#[test]
+fn an_open_merges_what_short_sessions_left() {
+    let fs = SimFs::new(1);
+    let open = || Db::open(DIR, threads(Arc::new(fs.clone()), Durability::Buffered)).unwrap();
+    for ts in 0..12 {
+        let db = open();
+        db.put(b"k", ts, b"v").unwrap();
+        db.close().unwrap();
+    }
+    let db = open();
+    let start = Instant::now();
+    while tables(&fs) > 4 {
+        assert!(start.elapsed() < PATIENCE, "{} tables are left", tables(&fs));
+        thread::yield_now();
+    }
+    assert_eq!(db.history(b"k", 0, 99).unwrap().count(), 12);
+}

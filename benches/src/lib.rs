@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use kvtimedb_engine::{Timestamp, ValueRef, WriteBatch};
 
+#[cfg(feature = "peers")]
+pub mod peers;
+
 /// Points of time of one key are about so far apart, in microseconds.
 pub const STEP_US: i64 = 1_000_000;
 
@@ -85,7 +88,8 @@ impl Telemetry {
     }
 }
 
-fn write_value(out: &mut String, sensor: u64, version: u64) {
+/// Makes `out` the value of a sensor's point.
+pub fn write_value(out: &mut String, sensor: u64, version: u64) {
     let mut rng = Rng::new(sensor.wrapping_mul(0x5851_f42d) ^ version);
     out.clear();
     let (t, h, p) = (1500 + rng.below(1500), rng.below(100), 99_000 + rng.below(3000));

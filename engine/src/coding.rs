@@ -82,10 +82,6 @@ impl<'a> Decoder<'a> {
         Ok(self.array::<1>(what)?[0])
     }
 
-    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, Malformed> {
-        Ok(u16::from_le_bytes(self.array(what)?))
-    }
-
     pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }

@@ -37,9 +37,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::key::{DatabaseId, FileId};
 
-/// The format version of both kinds of log.
-const FORMAT_VERSION: u32 = 1;
-
 /// The length of the file header, in bytes: where the first record stands.
 pub(crate) const HEADER_BYTES: usize = 36;
 
@@ -63,6 +60,14 @@ impl LogKind {
         match self {
             LogKind::Wal => b"KVTDBWAL",
             LogKind::Manifest => b"KVTDBMAN",
+        }
+    }
+
+    /// The format that this build writes and reads; the payloads' included.
+    const fn format_version(self) -> u32 {
+        match self {
+            LogKind::Wal => 1,
+            LogKind::Manifest => 2,
         }
     }
 
@@ -114,7 +119,7 @@ fn u64_at(bytes: &[u8], pos: usize) -> u64 {
 fn encode_header(kind: LogKind, database: DatabaseId, file_id: FileId) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(kind.magic());
-    header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&kind.format_version().to_le_bytes());
     header[16..24].copy_from_slice(&database.0.to_le_bytes());
     header[24..32].copy_from_slice(&file_id.0.to_le_bytes());
     let crc = crc32c::crc32c(&header[..32]);
@@ -156,9 +161,9 @@ fn check_header(
     }
     // Magic, version and crc have their place in every version, so that this can be told apart.
     let found = u32_at(header, 8);
-    if found != FORMAT_VERSION {
+    if found != kind.format_version() {
         let file = path.to_owned();
-        let (what, supported) = (kind.name(), FORMAT_VERSION);
+        let (what, supported) = (kind.name(), kind.format_version());
         return Err(Error::UnsupportedFormat { file, what, found, supported });
     }
     if u32_at(header, 12) != 0 {

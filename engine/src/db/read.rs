@@ -112,7 +112,7 @@ impl SuperVersion {
                     .map(|version| Found::Memtable(memtable, version)),
                 Source::Table(table) => {
                     let hash = *hash.get_or_insert_with(|| KeyHash::of(key));
-                    if !table.reader.may_contain(hash) {
+                    if !table.reader.may_contain(hash, bound) {
                         continue;
                     }
                     table.reader.floor(key, bound)?.map(Found::Table)

@@ -1,5 +1,5 @@
 //! A whole file as bytes in memory: the one place of the crate that maps files, and the one that has
-//! `unsafe`.
+//! `unsafe`. Beside maps it has a hint to the processor, [`prefetch`].
 //!
 //! # Safety
 //!
@@ -22,6 +22,29 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+
+/// The most that [`prefetch`] asks for, in bytes.
+const PREFETCH_BYTES_MAX: usize = 2048;
+
+/// The part of memory that a processor loads at once, in bytes.
+const LINE_BYTES: usize = 64;
+
+/// Asks the processor to load these bytes into its cache, and does not wait for them. A read that is led
+/// from one place of them to the next then waits for memory once, and not at each.
+#[inline]
+pub(crate) fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_BYTES).take(PREFETCH_BYTES_MAX / LINE_BYTES) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint, it changes nothing that a program can see, whatever the address;
+        // and this one is that of a slice.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+}
 
 /// The bytes of an immutable file, as they were when it was mapped.
 pub struct FileMap(Bytes);

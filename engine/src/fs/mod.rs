@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use map::FileMap;
+pub(crate) use map::prefetch;
 pub use real::RealFs;
 pub use sim::{Fault, FaultKind, FsOp, SimFs, Survival};
 

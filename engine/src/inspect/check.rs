@@ -55,8 +55,9 @@ impl RecordCheck<'_> {
                 if at == 0 {
                     // Where a read looks for it: it must come to this chunk of this block.
                     let found = block.find(record.key, record.ts).map_err(malformed)?;
-                    if found != Some(chunk_no) {
-                        let what = "expected a directory of the chunks' first records";
+                    let is_told = block.has_first(chunk_no, record.key, record.ts);
+                    if found != Some(chunk_no) || !is_told {
+                        let what = "expected an index of the chunks' first records";
                         return Err(corrupt(format!("{what}; chunk {chunk_no} has another one")));
                     }
                 }
@@ -81,13 +82,13 @@ impl RecordCheck<'_> {
     fn check_first(&self, block_no: usize, record: &Record<'_>) -> Result<()> {
         let index = self.reader.index();
         let row = index.row(block_no);
-        if (index.first_key(block_no), row.first_ts) == (record.key, record.ts) {
+        if (index.first_key(block_no), index.first_ts(block_no)) == (record.key, record.ts) {
             return Ok(());
         }
         let what = format!(
             "expected the first record that the index says, {} at {}; found {}",
             index.first_key(block_no).escape_ascii(),
-            row.first_ts,
+            index.first_ts(block_no),
             place(record)
         );
         Err(self.reader.corruption(row.handle.offset, what))
@@ -110,8 +111,11 @@ impl RecordCheck<'_> {
             }
             Some(totals) => totals.add(record),
         };
-        if new_key && !self.reader.filter().may_contain(KeyHash::of(record.key)) {
-            return corrupt(format!("expected the filter to pass {}", place(record)));
+        let hash = KeyHash::of(record.key);
+        let is_late = record.ts < self.reader.properties().bulk_min_ts;
+        let passes = |at| self.reader.may_contain(hash, at);
+        if new_key && !passes(Timestamp::MAX) || is_late && !passes(record.ts) {
+            return corrupt(format!("expected the filters to pass {}", place(record)));
         }
         Ok(())
     }
@@ -121,8 +125,9 @@ impl RecordCheck<'_> {
         let Some(mut found) = self.totals else {
             return Err(self.reader.corruption(0, "expected at least one record"));
         };
-        // A table holds no sequence numbers, only their range.
+        // A table holds no sequence numbers, only their range; and where its bulk begins is a choice.
         (found.min_seq, found.max_seq) = (expected.min_seq, expected.max_seq);
+        found.bulk_min_ts = expected.bulk_min_ts;
         let Some(difference) = difference(expected, &found) else { return Ok(()) };
         let offset = self.reader.footer().properties.offset;
         Err(self.reader.corruption(offset, difference))

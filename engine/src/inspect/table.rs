@@ -26,7 +26,7 @@ pub struct TableView {
 /// A part of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// `data`, `filter`, `index`, `properties` or `footer`.
+    /// `data`, `filter`, `late filter`, `dictionary`, `index`, `properties` or `footer`.
     pub name: &'static str,
     /// Where it begins in the file.
     pub offset: u64,
@@ -113,14 +113,17 @@ pub(super) fn context() -> TableContext {
 }
 
 /// The parts of a table's file.
-pub(super) fn sections(reader: &TableReader) -> [Section; 5] {
+pub(super) fn sections(reader: &TableReader) -> [Section; 7] {
     let footer = reader.footer();
     let section = |name, offset, bytes: u32| Section { name, offset, bytes: u64::from(bytes) };
     let last = reader.index().row(reader.index().len() - 1).handle;
     let (filter, index, properties) = (footer.filter, footer.index, footer.properties);
+    let (late_filter, dictionary) = (footer.late_filter, footer.dictionary);
     [
         Section { name: "data", offset: 0, bytes: last.offset + u64::from(last.len) },
         section("filter", filter.offset, filter.len),
+        section("late filter", late_filter.offset, late_filter.len),
+        section("dictionary", dictionary.offset, dictionary.len),
         section("index", index.offset, index.len),
         section("properties", properties.offset, properties.len),
         section("footer", footer.file_bytes - FOOTER_BYTES as u64, FOOTER_BYTES as u32),
@@ -166,7 +169,7 @@ impl TableView {
     }
 
     /// The parts of the file, in their order.
-    pub fn sections(&self) -> [Section; 5] {
+    pub fn sections(&self) -> [Section; 7] {
         sections(&self.reader)
     }
 
@@ -189,7 +192,7 @@ impl TableView {
         let row = index.row(block);
         IndexRow {
             first_key: index.first_key(block).to_vec(),
-            first_ts: row.first_ts,
+            first_ts: index.first_ts(block),
             min_ts: row.min_ts,
             max_ts: row.max_ts,
             offset: row.handle.offset,

@@ -236,6 +236,7 @@ fn forge(sim: &SimFs, path: &Path, section: &str, at: u64, xor: u8) -> SimFs {
     let section = match section {
         "block" => reader.index().row(0).handle,
         "filter" => reader.footer().filter,
+        "dictionary" => reader.footer().dictionary,
         "index" => reader.footer().index,
         _ => reader.footer().properties,
     };
@@ -254,12 +255,13 @@ fn forge(sim: &SimFs, path: &Path, section: &str, at: u64, xor: u8) -> SimFs {
 fn wrong_contents_under_right_checksums_are_found_by_a_deep_look() {
     let sim = database();
     let path = &files(&sim, ".sst")[0];
-    // A count in the properties, a timestamp in the directory of chunks, one in the index.
+    // A count in the properties, fences of a block, a chunk's key and timestamp in the index.
     for (section, at, what) in [
         ("properties", 1, "records"),
-        ("block", 4, "first records"),
-        ("index", 8, "the first record"),
-        ("index", 22, "timestamps from"),
+        ("index", 8, "timestamps from"),
+        ("index", 16, "timestamps from"),
+        ("index", 30, "first records"),
+        ("index", 38, "first records"),
     ] {
         let forged = forge(&sim, path, section, at, 1);
         let shallow = verify_file(&forged, path, Depth::Checksums);
@@ -292,10 +294,15 @@ fn wrong_contents_under_right_checksums_make_nothing_panic() {
     db.flush().unwrap();
     let path = &files(&sim, ".sst")[0];
     let table = TableView::open(&sim, path).unwrap();
-    let [block, filter, index, properties, _] = table.sections().map(|section| section.bytes - 8);
-    for (section, bytes) in
-        [("block", block), ("filter", filter), ("index", index), ("properties", properties)]
-    {
+    let [block, filter, _, dictionary, index, properties, _] =
+        table.sections().map(|section| section.bytes - 8);
+    for (section, bytes) in [
+        ("block", block),
+        ("filter", filter),
+        ("dictionary", dictionary),
+        ("index", index),
+        ("properties", properties),
+    ] {
         for at in (0..bytes).step_by((bytes as usize / 100).max(1)) {
             for xor in [1, 0x80, 0xff] {
                 let forged = forge(&sim, path, section, at, xor);

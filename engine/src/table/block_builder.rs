@@ -2,17 +2,16 @@
 
 use std::io;
 
-use super::chunk_builder::{ChunkBuilder, ChunkSink};
+use super::chunk_builder::{ChunkBuilder, ChunkSink, FinishedChunk};
 use super::format::BlockType;
+use super::search::{key_number, shared_len};
 use crate::codec::ints::PAD_BYTES;
+use crate::coding::put_bytes;
 use crate::iter::Record;
 use crate::key::Timestamp;
 
 /// A block is closed when its encoded chunks reach this size, in bytes.
 const BLOCK_BYTES: usize = 16 * 1024;
-
-/// And when it has so many chunks; rows that are cut into runs add some dozens at once.
-const CHUNKS_MAX: u16 = u16::MAX / 2;
 
 /// A data block that is being filled, and the fences that the index keeps of it.
 pub(crate) struct BlockBuilder {
@@ -25,9 +24,21 @@ pub(crate) struct BlockBuilder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BlockFences {
     pub(crate) first_key: Vec<u8>,
-    pub(crate) first_ts: Timestamp,
     pub(crate) min_ts: Timestamp,
     pub(crate) max_ts: Timestamp,
+    /// How many bytes the first keys of all chunks share.
+    pub(crate) shared_len: usize,
+    pub(crate) chunks: Vec<ChunkFence>,
+}
+
+/// What the index keeps of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkFence {
+    /// Of the first key, behind what all first keys share, see [`key_number`].
+    pub(crate) number: u64,
+    pub(crate) first_ts: Timestamp,
+    /// Where it ends in the block's contents.
+    pub(crate) end: u32,
 }
 
 impl BlockBuilder {
@@ -42,8 +53,7 @@ impl BlockBuilder {
         if self.chunk.should_end_before(key) {
             self.chunk.finish(&mut self.sink);
         }
-        self.sink.bodies.len() + self.sink.first_keys.len() >= BLOCK_BYTES
-            || self.sink.chunks >= CHUNKS_MAX
+        self.sink.bytes.len() >= BLOCK_BYTES
     }
 
     /// Takes a record, which comes after all that it has taken, and for which
@@ -52,9 +62,10 @@ impl BlockBuilder {
         self.chunk.push(record);
         let fences = self.fences.get_or_insert_with(|| BlockFences {
             first_key: record.key.to_vec(),
-            first_ts: record.ts,
             min_ts: record.ts,
             max_ts: record.ts,
+            shared_len: 0,
+            chunks: Vec::new(),
         });
         fences.min_ts = fences.min_ts.min(record.ts);
         fences.max_ts = fences.max_ts.max(record.ts);
@@ -63,16 +74,30 @@ impl BlockBuilder {
     /// The block, up to its checksum, and its fences; `None` where nothing was added. It is then
     /// empty again.
     pub(crate) fn finish(&mut self) -> Option<(Vec<u8>, BlockFences)> {
-        let fences = self.fences.take()?;
+        let mut fences = self.fences.take()?;
         self.chunk.finish(&mut self.sink);
-        let ChunkSink { directory, first_keys, bodies, chunks } = &mut self.sink;
-        let mut block = vec![BlockType::Data as u8, 0];
-        block.extend_from_slice(&chunks.to_le_bytes());
-        block.append(directory);
-        block.append(first_keys);
-        block.append(bodies);
+        let ChunkSink { chunks, bytes } = &mut self.sink;
+        let mut block = Vec::with_capacity(bytes.len() + bytes.len() / 8);
+        block.push(BlockType::Data as u8);
+        // First keys are sorted, so what the first and the last share, all share.
+        let last = chunks.last().map_or(&[][..], |chunk| &chunk.first_key);
+        fences.shared_len = shared_len(&fences.first_key, last);
+        let mut start = 0;
+        for FinishedChunk { first_key, first_ts, end } in chunks.drain(..) {
+            let suffix = &first_key[fences.shared_len..];
+            put_bytes(&mut block, suffix);
+            block.extend_from_slice(&bytes[start..end]);
+            start = end;
+            let (number, end) = (key_number(suffix), block.len() as u32 - 1);
+            fences.chunks.push(ChunkFence { number, first_ts, end });
+        }
+        bytes.clear();
         block.extend_from_slice(&[0; PAD_BYTES]);
-        *chunks = 0;
         Some((block, fences))
+    }
+
+    /// The bytes of the dictionary that the blocks need; `None` where they need none.
+    pub(crate) fn dictionary(&self) -> Option<Vec<u8>> {
+        self.chunk.dictionary()
     }
 }

@@ -9,6 +9,7 @@ use super::format::{
     BlockHandle, BlockType, CHECKSUM_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
 };
 use super::index::IndexBuilder;
+use super::late::LateFence;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, WritableFile};
 use crate::iter::Record;
@@ -25,7 +26,7 @@ pub(crate) struct TableBuilder {
     identity: TableIdentity,
     block: BlockBuilder,
     index: IndexBuilder,
-    key_hashes: Vec<KeyHash>,
+    late: LateFence,
     properties: Option<TableProperties>,
     /// Bytes that follow the `written` ones and are still in memory.
     pending: Vec<u8>,
@@ -45,7 +46,7 @@ impl TableBuilder {
             identity: TableIdentity { database, file },
             block: BlockBuilder::new().at("prepare zstd for", &path)?,
             index: IndexBuilder::default(),
-            key_hashes: Vec::new(),
+            late: LateFence::new(),
             properties: None,
             pending: Vec::new(),
             written: 0,
@@ -74,19 +75,35 @@ impl TableBuilder {
         let mut properties = self.properties.take().expect("a table of at least one record");
         (properties.min_seq, properties.max_seq) = seqs;
         self.end_block()?;
-        let filter = Filter::build(&self.key_hashes)
-            .map_err(|what| Error::InvalidArgument(format!("a filter can't be made: {what}")))?;
-        let mut block = vec![BlockType::Filter as u8];
-        block.extend_from_slice(&filter.to_bytes());
-        let filter = self.write_block(&block)?;
+        let late = std::mem::replace(&mut self.late, LateFence::new());
+        let filter = self.write_filter(BlockType::Filter, &late.keys())?;
+        let late_filter = match late.draw() {
+            Some((bulk_min_ts, keys)) => {
+                properties.bulk_min_ts = bulk_min_ts;
+                self.write_filter(BlockType::LateFilter, &keys)?
+            }
+            None => self.no_block(),
+        };
+        let dictionary = match self.block.dictionary() {
+            Some(dictionary) => self.write_block(&typed(BlockType::Dictionary, &dictionary))?,
+            None => self.no_block(),
+        };
         let index = std::mem::take(&mut self.index).finish();
         let index = self.write_block(&index)?;
-        let mut block = vec![BlockType::Properties as u8];
-        properties.encode(&mut block);
-        let properties_handle = self.write_block(&block)?;
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let properties_handle = self.write_block(&typed(BlockType::Properties, &encoded))?;
         let file_bytes = self.file_bytes() + super::format::FOOTER_BYTES as u64;
         let identity = self.identity;
-        let footer = Footer { filter, index, properties: properties_handle, identity, file_bytes };
+        let footer = Footer {
+            filter,
+            late_filter,
+            dictionary,
+            index,
+            properties: properties_handle,
+            identity,
+            file_bytes,
+        };
         let (footer, checksum) = footer.encode();
         self.pending.extend_from_slice(&footer);
         self.write_pending()?;
@@ -106,8 +123,20 @@ impl TableBuilder {
             }
         };
         if new_key {
-            self.key_hashes.push(KeyHash::of(record.key));
+            self.late.add_key(KeyHash::of(record.key), record.ts);
         }
+        self.late.add(record.ts);
+    }
+
+    fn write_filter(&mut self, block_type: BlockType, keys: &[KeyHash]) -> Result<BlockHandle> {
+        let filter = Filter::build(keys)
+            .map_err(|what| Error::InvalidArgument(format!("a filter can't be made: {what}")))?;
+        self.write_block(&typed(block_type, &filter.to_bytes()))
+    }
+
+    /// Where a block would stand that the table does without.
+    fn no_block(&self) -> BlockHandle {
+        BlockHandle { offset: self.file_bytes(), len: 0 }
     }
 
     fn end_block(&mut self) -> Result<()> {
@@ -137,4 +166,12 @@ impl TableBuilder {
         self.pending.clear();
         Ok(())
     }
+}
+
+/// A block up to its checksum.
+fn typed(block_type: BlockType, contents: &[u8]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(1 + contents.len());
+    block.push(block_type as u8);
+    block.extend_from_slice(contents);
+    block
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::codec::ints::{Column, PAD_BYTES};
-use crate::codec::template::Template;
+use crate::codec::ints::{Column, Model, PAD_BYTES};
+use crate::codec::template::{Dictionary, Template};
 use crate::codec::{Codec, values};
 use crate::coding::Decoder;
 use crate::error::Malformed;
@@ -18,34 +18,42 @@ pub(crate) const CHUNK_ROWS_MAX: usize = 512;
 /// one value of any size.
 pub(crate) const CHUNK_VALUE_BYTES: usize = 32 * 1024;
 
+/// Room behind decoded values, in bytes, so that the last ones are appended without growth too.
+const CHUNK_SLACK_BYTES: usize = 64;
+
 fn malformed(what: &'static str) -> Malformed {
     Malformed { pos: 0, what }
-}
-
-/// The keys of a chunk after its first one.
-#[derive(Clone, Copy, Debug)]
-struct MoreKeys<'a> {
-    /// How many bytes every key of the chunk shares with the first one.
-    shared: usize,
-    suffix_ends: Column<'a>,
-    suffixes: &'a [u8],
-    row_starts: Column<'a>,
 }
 
 /// A chunk in place: rows in order of `(key, ts)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk<'a> {
-    first_key: &'a [u8],
-    more_keys: Option<MoreKeys<'a>>,
+    /// The first key: what it shares with all of the block, and the rest.
+    shared: &'a [u8],
+    first_suffix: &'a [u8],
     rows: usize,
+    keys: usize,
+    /// Of the keys after the first one.
+    more_keys: &'a [u8],
     ts: Column<'a>,
     tags: Column<'a>,
-    values_len: usize,
-    stored_len: usize,
-    values: ChunkValues<'a>,
+    values: StoredValues<'a>,
 }
 
-/// The values of a chunk in place, as its codec stores them.
+/// The values of a chunk in place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredValues<'a> {
+    codec: Codec,
+    rows: u32,
+    /// Their length in all, before they were encoded.
+    len: usize,
+    /// What is to be known first, and the rest, with [`PAD_BYTES`] behind each.
+    head: &'a [u8],
+    data: &'a [u8],
+    dictionary: &'a Dictionary,
+}
+
+/// The values of a chunk by their codec.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChunkValues<'a> {
     /// Each is rendered by itself.
@@ -63,57 +71,57 @@ pub(crate) struct ValueRun<'a> {
     stored: &'a [u8],
 }
 
+/// The keys of a chunk after its first one.
+struct MoreKeys<'a> {
+    /// How many bytes every key of the chunk shares with the first one.
+    shared: usize,
+    suffix_ends: Column<'a>,
+    suffixes: &'a [u8],
+    row_starts: Column<'a>,
+}
+
 impl<'a> Chunk<'a> {
-    /// Reads the chunk at the head of `padded`, its body and [`PAD_BYTES`] behind it.
+    /// Reads the chunk at the head of `padded`, its bytes and [`PAD_BYTES`] behind it. All keys of its
+    /// block begin with `shared`.
+    #[inline]
     pub(crate) fn parse(
-        first_key: &'a [u8],
+        shared: &'a [u8],
         padded: &'a [u8],
-        codec: Codec,
+        dictionary: &'a Dictionary,
     ) -> Result<Self, Malformed> {
         let mut input = Decoder::new(padded);
+        let first_suffix = input.bytes(KEY_BYTES_MAX, "a first key")?;
+        let codec = Codec::from_byte(input.u8("a codec")?)
+            .ok_or_else(|| input.malformed("a known codec"))?;
         let rows = input.varint("a count of rows")? as usize;
         let keys = input.varint("a count of keys")? as usize;
-        let values_len = input.varint("a length of values")? as usize;
+        let len = input.varint("a length of values")? as usize;
         if rows == 0 || rows > CHUNK_ROWS_MAX || keys == 0 || keys > rows {
             return Err(input.malformed("a chunk's counts of rows and keys within their limits"));
         }
-        if values_len > VALUE_BYTES_MAX + CHUNK_VALUE_BYTES {
+        if len > VALUE_BYTES_MAX + CHUNK_VALUE_BYTES {
             return Err(input.malformed("a length of values within its limit"));
         }
-        let more_keys = match keys {
-            1 => None,
-            _ => Some(MoreKeys::parse(&mut input, keys - 1, first_key.len())?),
-        };
-        let ts = Column::parse(&mut input, rows)?;
-        let tags = Column::parse(&mut input, rows)?;
-        let ends = match codec {
-            Codec::Template => None,
-            Codec::Raw | Codec::Zstd => Some(Column::parse(&mut input, rows)?),
-        };
-        let padded_values = &padded[input.position()..];
-        let stored_len = padded_values
-            .len()
-            .checked_sub(PAD_BYTES)
-            .ok_or_else(|| input.malformed("columns that end in their chunk"))?;
-        let values = match ends {
-            None => ChunkValues::Template(Template::parse(padded_values, rows)?),
-            Some(ends) => {
-                let (compressed, stored) = (codec == Codec::Zstd, &padded_values[..stored_len]);
-                if !compressed && stored_len != values_len {
-                    return Err(input.malformed("raw values of the length told"));
-                }
-                ChunkValues::Run(ValueRun { compressed, ends, len: values_len, stored })
-            }
-        };
-        Ok(Chunk { first_key, more_keys, rows, ts, tags, values_len, stored_len, values })
+        let keys_len = if keys == 1 { 0 } else { input.varint("a length of keys")? as usize };
+        let (ts, tags) = (Model::parse(&mut input)?, Model::parse(&mut input)?);
+        let head_len = input.varint("a length of what tells of values")? as usize;
+        let head = input.take_padded(head_len, PAD_BYTES, "what tells of values")?;
+        let more_keys = input.take_padded(keys_len, PAD_BYTES, "keys")?;
+        let ts = Column::of_residuals(&mut input, ts, rows)?;
+        let tags = Column::of_residuals(&mut input, tags, rows)?;
+        let data = &padded[input.position()..];
+        let values = StoredValues { codec, rows: rows as u32, len, head, data, dictionary };
+        Ok(Chunk { shared, first_suffix, rows, keys, more_keys, ts, tags, values })
+    }
+
+    /// The first key of the chunk at the head of these bytes, without what all of its block share.
+    #[inline]
+    pub(super) fn first_suffix(bytes: &[u8]) -> Result<&[u8], Malformed> {
+        Decoder::new(bytes).bytes(KEY_BYTES_MAX, "a first key")
     }
 
     pub(crate) fn codec(&self) -> Codec {
-        match self.values {
-            ChunkValues::Template(_) => Codec::Template,
-            ChunkValues::Run(ValueRun { compressed: true, .. }) => Codec::Zstd,
-            ChunkValues::Run(_) => Codec::Raw,
-        }
+        self.values.codec
     }
 
     /// How many rows it has; at least one.
@@ -123,23 +131,36 @@ impl<'a> Chunk<'a> {
 
     /// How many keys it has; at least one.
     pub(crate) fn keys(&self) -> usize {
-        1 + self.more_keys.map_or(0, |more| more.suffix_ends.len())
+        self.keys
     }
 
     /// The length of its values, as written and as stored.
     pub(crate) fn values_bytes(&self) -> (usize, usize) {
-        (self.values_len, self.stored_len)
+        (self.values.len, self.values.head.len() + self.values.data.len() - 2 * PAD_BYTES)
+    }
+
+    /// The keys after the first one, of which there is one at least.
+    fn more_keys(&self) -> Result<MoreKeys<'a>, Malformed> {
+        let first_key_len = self.shared.len() + self.first_suffix.len();
+        MoreKeys::parse(self.more_keys, self.keys - 1, first_key_len)
+    }
+
+    /// The first `len` bytes of the first key, in two parts.
+    fn first_key(&self, len: usize) -> (&'a [u8], &'a [u8]) {
+        let of_shared = len.min(self.shared.len());
+        (&self.shared[..of_shared], &self.first_suffix[..len - of_shared])
     }
 
     /// Appends key `index`, one of [`keys`](Self::keys), to `out`.
     pub(crate) fn key_into(&self, index: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
         let start = out.len();
-        match (index, &self.more_keys) {
-            (0, _) | (_, None) => out.extend_from_slice(self.first_key),
-            (_, Some(more)) => {
-                out.extend_from_slice(&self.first_key[..more.shared]);
-                out.extend_from_slice(more.suffix(index - 1)?);
-            }
+        let more = if index == 0 { None } else { Some(self.more_keys()?) };
+        let first_key_len = self.shared.len() + self.first_suffix.len();
+        let (front, back) = self.first_key(more.as_ref().map_or(first_key_len, |m| m.shared));
+        out.extend_from_slice(front);
+        out.extend_from_slice(back);
+        if let Some(more) = more {
+            out.extend_from_slice(more.suffix(index - 1)?);
         }
         if out.len() - start > KEY_BYTES_MAX {
             return Err(malformed("a key within its limit"));
@@ -149,11 +170,14 @@ impl<'a> Chunk<'a> {
 
     /// The rows of key `index`, one of [`keys`](Self::keys).
     pub(crate) fn rows_of(&self, index: usize) -> Result<Range<usize>, Malformed> {
-        let Some(more) = &self.more_keys else { return Ok(0..self.rows) };
+        if self.keys == 1 {
+            return Ok(0..self.rows);
+        }
+        let starts = self.more_keys()?.row_starts;
         let start_of = |index: usize| match index {
             0 => 0,
-            _ if index > more.row_starts.len() => self.rows,
-            _ => more.row_starts.get(index - 1) as usize,
+            _ if index > starts.len() => self.rows,
+            _ => starts.get(index - 1) as usize,
         };
         let rows = start_of(index)..start_of(index + 1);
         if rows.start >= rows.end || rows.end > self.rows {
@@ -163,14 +187,18 @@ impl<'a> Chunk<'a> {
     }
 
     /// The place of `key` among the keys.
+    #[inline]
     pub(crate) fn find_key(&self, key: &[u8]) -> Result<Option<usize>, Malformed> {
-        if key == self.first_key {
+        if key.strip_prefix(self.shared) == Some(self.first_suffix) {
             return Ok(Some(0));
         }
-        let Some(more) = &self.more_keys else { return Ok(None) };
-        let Some(suffix) = key.strip_prefix(&self.first_key[..more.shared]) else {
+        if self.keys == 1 {
             return Ok(None);
-        };
+        }
+        let more = self.more_keys()?;
+        let (front, back) = self.first_key(more.shared);
+        let suffix = key.strip_prefix(front).and_then(|rest| rest.strip_prefix(back));
+        let Some(suffix) = suffix else { return Ok(None) };
         let (mut low, mut high) = (0, more.suffix_ends.len());
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -187,7 +215,7 @@ impl<'a> Chunk<'a> {
     pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<usize>, Malformed> {
         let Some(index) = self.find_key(key)? else { return Ok(None) };
         let rows = self.rows_of(index)?;
-        let after = self.ts.partition_point(rows.clone(), |ts| ts <= at);
+        let after = self.ts.upper_bound(rows.clone(), at);
         Ok((after > rows.start).then(|| after - 1))
     }
 
@@ -205,36 +233,71 @@ impl<'a> Chunk<'a> {
     }
 
     /// Its values, still as they are stored.
-    pub(crate) fn values(&self) -> &ChunkValues<'a> {
-        &self.values
+    #[inline]
+    pub(crate) fn values(&self) -> StoredValues<'a> {
+        self.values
     }
 
-    /// Replaces `values` by all of them, one after the other, and `ends` by where each ends.
-    pub(crate) fn decode_values(
+    /// Writes the values of some rows one after the other, from the start of `values` on, and makes `ends`
+    /// where each of them ends. What `values` has behind the last one is of no meaning.
+    pub(crate) fn decode_rows(
         &self,
+        rows: Range<usize>,
         values: &mut Vec<u8>,
         ends: &mut Vec<i64>,
     ) -> Result<(), String> {
-        values.clear();
         ends.clear();
-        match &self.values {
+        let len = match self.values.by_codec().map_err(|m| m.to_string())? {
             ChunkValues::Template(template) => {
-                let decoded = template.values_into(values, ends, self.values_len);
+                let decoded = template.values_into(rows, values, ends, self.values.len);
                 decoded.map_err(|m| m.to_string())?;
+                values.len()
             }
             ChunkValues::Run(run) => {
-                values.extend_from_slice(&run.bytes()?);
-                ends.extend(run.ends.iter());
+                let start = if rows.start == 0 { 0 } else { run.ends.get(rows.start - 1) };
+                let stored = run.bytes()?;
+                let stored = usize::try_from(start).ok().and_then(|start| stored.get(start..));
+                let stored = stored.ok_or("expected ordered ends of the values")?;
+                values.clear();
+                values.extend_from_slice(stored);
+                ends.extend(run.ends.elements(rows).map(|end| end.wrapping_sub(start)));
+                stored.len()
             }
-        }
+        };
         let mut start = 0;
         for &end in ends.iter() {
-            if end < start || end as usize > values.len() {
+            if end < start || end as usize > len {
                 return Err("expected ordered ends of the values".to_owned());
             }
             start = end;
         }
         Ok(())
+    }
+}
+
+impl<'a> StoredValues<'a> {
+    /// Room for one of them, by their mean, in bytes: an allocation that seldom has to grow.
+    pub(crate) fn value_bytes_about(&self) -> usize {
+        self.len / self.rows as usize + CHUNK_SLACK_BYTES
+    }
+
+    /// By their codec, still as they are stored.
+    #[inline]
+    pub(crate) fn by_codec(&self) -> Result<ChunkValues<'a>, Malformed> {
+        if self.codec == Codec::Template {
+            let (head, data) = (self.head, self.data);
+            let template = Template::parse(head, data, self.rows as usize, self.dictionary)?;
+            return Ok(ChunkValues::Template(template));
+        }
+        let model = Model::parse(&mut Decoder::new(self.head))?;
+        let mut input = Decoder::new(self.data);
+        let ends = Column::of_residuals(&mut input, model, self.rows as usize)?;
+        let stored = &self.data[input.position()..self.data.len() - PAD_BYTES];
+        let compressed = self.codec == Codec::Zstd;
+        if !compressed && stored.len() != self.len {
+            return Err(input.malformed("raw values of the length told"));
+        }
+        Ok(ChunkValues::Run(ValueRun { compressed, ends, len: self.len, stored }))
     }
 }
 
@@ -260,21 +323,19 @@ impl<'a> ValueRun<'a> {
 }
 
 impl<'a> MoreKeys<'a> {
-    fn parse(
-        input: &mut Decoder<'a>,
-        count: usize,
-        first_key_len: usize,
-    ) -> Result<Self, Malformed> {
+    /// Reads the keys at the head of `padded`; [`PAD_BYTES`] stand behind them.
+    fn parse(padded: &'a [u8], count: usize, first_key_len: usize) -> Result<Self, Malformed> {
+        let mut input = Decoder::new(padded);
         let shared = input.varint("a shared length of keys")? as usize;
         if shared > first_key_len {
             return Err(input.malformed("a shared length within the first key"));
         }
-        let suffix_ends = Column::parse(input, count)?;
+        let suffix_ends = Column::parse(&mut input, count)?;
         let suffixes_len = suffix_ends.get(count - 1);
         let suffixes_len =
             usize::try_from(suffixes_len).map_err(|_| input.malformed("an end of suffixes"))?;
         let suffixes = input.take(suffixes_len, "the suffixes of keys")?;
-        let row_starts = Column::parse(input, count)?;
+        let row_starts = Column::parse(&mut input, count)?;
         Ok(MoreKeys { shared, suffix_ends, suffixes, row_starts })
     }
 

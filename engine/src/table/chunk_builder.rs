@@ -4,9 +4,12 @@ use std::io;
 use std::ops::Range;
 
 use super::chunk::{CHUNK_ROWS_MAX, CHUNK_VALUE_BYTES};
+use super::search::shared_len;
+use crate::codec::ints::Model;
+use crate::codec::template::{Payload, TemplateEncoder};
 use crate::codec::values::ValueEncoder;
-use crate::codec::{Codec, ints, template};
-use crate::coding::put_varint;
+use crate::codec::{Codec, ints};
+use crate::coding::{put_bytes, put_varint};
 use crate::iter::Record;
 use crate::key::Timestamp;
 
@@ -26,25 +29,19 @@ const TEMPLATE_CLEARLY_SMALLER: usize = 6;
 /// and then about one byte a row.
 const RUN_BYTES: usize = 48;
 
-/// The chunks of a block, as they are written.
-#[derive(Default)]
-pub(crate) struct ChunkSink {
-    pub(crate) directory: Vec<u8>,
-    pub(crate) first_keys: Vec<u8>,
-    pub(crate) bodies: Vec<u8>,
-    pub(crate) chunks: u16,
+/// A finished chunk, but for its first key, of which its block shares a part with its other chunks.
+pub(crate) struct FinishedChunk {
+    pub(crate) first_key: Vec<u8>,
+    pub(crate) first_ts: Timestamp,
+    /// Where its bytes end among those of the block's chunks.
+    pub(crate) end: usize,
 }
 
-impl ChunkSink {
-    /// Ends the chunk whose body was appended to `bodies`.
-    fn end_chunk(&mut self, first_key: &[u8], first_ts: Timestamp, codec: Codec) {
-        self.first_keys.extend_from_slice(first_key);
-        self.directory.extend_from_slice(&first_ts.to_le_bytes());
-        self.directory.extend_from_slice(&(self.first_keys.len() as u32).to_le_bytes());
-        self.directory.extend_from_slice(&(self.bodies.len() as u32).to_le_bytes());
-        self.directory.push(codec as u8);
-        self.chunks += 1;
-    }
+/// The chunks of a block, as they are finished.
+#[derive(Default)]
+pub(crate) struct ChunkSink {
+    pub(crate) chunks: Vec<FinishedChunk>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Values that are stored one after the other.
@@ -57,6 +54,7 @@ struct Run {
 
 /// The rows of the chunk that is being filled.
 pub(crate) struct ChunkBuilder {
+    templates: TemplateEncoder,
     encoder: ValueEncoder,
     keys: Vec<Vec<u8>>,
     keys_bytes: usize,
@@ -67,7 +65,7 @@ pub(crate) struct ChunkBuilder {
     value_ends: Vec<i64>,
     values: Vec<u8>,
     /// The template's payload, and the runs: what the rows are tried with when they are complete.
-    payload: Vec<u8>,
+    payload: Payload,
     runs: Vec<Run>,
     runs_stored: Vec<u8>,
 }
@@ -75,6 +73,7 @@ pub(crate) struct ChunkBuilder {
 impl ChunkBuilder {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(ChunkBuilder {
+            templates: TemplateEncoder::default(),
             encoder: ValueEncoder::new()?,
             keys: Vec::new(),
             keys_bytes: 0,
@@ -83,7 +82,7 @@ impl ChunkBuilder {
             tags: Vec::new(),
             value_ends: Vec::new(),
             values: Vec::new(),
-            payload: Vec::new(),
+            payload: Payload::default(),
             runs: Vec::new(),
             runs_stored: Vec::new(),
         })
@@ -122,19 +121,22 @@ impl ChunkBuilder {
         if self.ts.is_empty() {
             return;
         }
-        self.payload.clear();
         let (values, ends) = (&self.values, &self.value_ends);
-        let fits = template::encode(&mut self.payload, values, ends, values.len());
-        let clearly_smaller = self.payload.len() * TEMPLATE_CLEARLY_SMALLER <= values.len();
-        if !(fits && clearly_smaller) {
+        let grown = self.templates.encode(&mut self.payload, values, ends, values.len());
+        let template_bytes = grown.map_or(usize::MAX, |grown| self.payload.len() + grown);
+        let clearly_smaller =
+            template_bytes.saturating_mul(TEMPLATE_CLEARLY_SMALLER) <= values.len();
+        if !clearly_smaller {
             self.encode_runs();
         }
-        if fits && (clearly_smaller || self.payload.len() <= self.runs_bytes()) {
-            self.write_chunk(sink, 0..self.ts.len(), Codec::Template, &self.payload);
+        if grown.is_some() && (clearly_smaller || template_bytes <= self.runs_bytes()) {
+            let Payload { head, data } = &self.payload;
+            self.write_chunk(sink, 0..self.ts.len(), Codec::Template, head, data);
         } else {
+            self.templates.undo();
             for run in &self.runs {
-                let stored = &self.runs_stored[run.stored.clone()];
-                self.write_chunk(sink, run.rows.clone(), run.codec, stored);
+                let (head, data) = self.run(run);
+                self.write_chunk(sink, run.rows.clone(), run.codec, &head, &data);
             }
         }
         self.clear();
@@ -165,31 +167,59 @@ impl ChunkBuilder {
         row.checked_sub(1).map_or(0, |before| self.value_ends[before] as usize)
     }
 
-    fn write_chunk(&self, sink: &mut ChunkSink, rows: Range<usize>, codec: Codec, stored: &[u8]) {
+    /// Head and data of values that are stored one after the other: a column of their ends, and they.
+    fn run(&self, run: &Run) -> (Vec<u8>, Vec<u8>) {
+        let start = self.value_start(run.rows.start) as i64;
+        let ends: Vec<i64> =
+            self.value_ends[run.rows.clone()].iter().map(|end| end - start).collect();
+        let model = Model::fit(&ends);
+        let (mut head, mut data) = (Vec::new(), Vec::new());
+        model.write(&mut head);
+        ints::encode_residuals(&mut data, &model, &ends);
+        data.extend_from_slice(&self.runs_stored[run.stored.clone()]);
+        (head, data)
+    }
+
+    fn write_chunk(
+        &self,
+        sink: &mut ChunkSink,
+        rows: Range<usize>,
+        codec: Codec,
+        values_head: &[u8],
+        values_data: &[u8],
+    ) {
         let first_key = self.row_starts.partition_point(|&start| start <= rows.start) - 1;
         let end_key = self.row_starts.partition_point(|&start| start < rows.end);
         let keys = &self.keys[first_key..end_key];
-        let values_start = self.value_start(rows.start);
-        let out = &mut sink.bodies;
+        let values_len = self.value_start(rows.end) - self.value_start(rows.start);
+        let row_starts = self.row_starts[first_key + 1..end_key].iter();
+        let row_starts: Vec<i64> = row_starts.map(|row| (row - rows.start) as i64).collect();
+        let more_keys = encode_more_keys(keys, &row_starts);
+        let (ts, tags) = (&self.ts[rows.clone()], &self.tags[rows.clone()]);
+        let (ts_model, tags_model) = (Model::fit(ts), Model::fit(tags));
+        let out = &mut sink.bytes;
+        out.push(codec as u8);
         put_varint(out, rows.len() as u64);
         put_varint(out, keys.len() as u64);
-        put_varint(out, (self.value_start(rows.end) - values_start) as u64);
-        if let [first, more @ ..] = keys
-            && !more.is_empty()
-        {
-            let row_starts = self.row_starts[first_key + 1..end_key].iter();
-            let row_starts: Vec<i64> = row_starts.map(|row| (row - rows.start) as i64).collect();
-            encode_more_keys(out, first, more, &row_starts);
+        put_varint(out, values_len as u64);
+        if keys.len() > 1 {
+            put_varint(out, more_keys.len() as u64);
         }
-        ints::encode(out, &self.ts[rows.clone()]);
-        ints::encode(out, &self.tags[rows.clone()]);
-        if codec != Codec::Template {
-            let ends = self.value_ends[rows.clone()].iter();
-            let ends: Vec<i64> = ends.map(|end| end - values_start as i64).collect();
-            ints::encode(out, &ends);
-        }
-        out.extend_from_slice(stored);
-        sink.end_chunk(&keys[0], self.ts[rows.start], codec);
+        ts_model.write(out);
+        tags_model.write(out);
+        put_bytes(out, values_head);
+        out.extend_from_slice(&more_keys);
+        ints::encode_residuals(out, &ts_model, ts);
+        ints::encode_residuals(out, &tags_model, tags);
+        out.extend_from_slice(values_data);
+        let end = out.len();
+        let (first_key, first_ts) = (keys[0].clone(), self.ts[rows.start]);
+        sink.chunks.push(FinishedChunk { first_key, first_ts, end });
+    }
+
+    /// The bytes of the dictionary that the chunks need; `None` where they need none.
+    pub(crate) fn dictionary(&self) -> Option<Vec<u8>> {
+        self.templates.dictionary()
     }
 
     fn clear(&mut self) {
@@ -205,22 +235,21 @@ impl ChunkBuilder {
     }
 }
 
-fn encode_more_keys(out: &mut Vec<u8>, first: &[u8], more: &[Vec<u8>], row_starts: &[i64]) {
+/// The keys of a chunk after its first one, and where their rows start; nothing where there are none.
+fn encode_more_keys(keys: &[Vec<u8>], row_starts: &[i64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let [first, more @ .., last] = keys else { return out };
     // Keys are sorted, so what the first and the last share, all share.
-    let last = &more[more.len() - 1];
-    let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
-    put_varint(out, shared as u64);
-    let mut end = 0;
-    let suffix_ends: Vec<i64> = more
-        .iter()
-        .map(|key| {
-            end += (key.len() - shared) as i64;
-            end
-        })
-        .collect();
-    ints::encode(out, &suffix_ends);
-    for key in more {
-        out.extend_from_slice(&key[shared..]);
+    let shared = shared_len(first, last);
+    put_varint(&mut out, shared as u64);
+    let mut suffixes = Vec::new();
+    let mut suffix_ends = Vec::with_capacity(row_starts.len());
+    for key in more.iter().chain([last]) {
+        suffixes.extend_from_slice(&key[shared..]);
+        suffix_ends.push(suffixes.len() as i64);
     }
-    ints::encode(out, row_starts);
+    ints::encode(&mut out, &suffix_ends);
+    out.extend_from_slice(&suffixes);
+    ints::encode(&mut out, row_starts);
+    out
 }

@@ -10,13 +10,16 @@ use crate::iter::Record;
 use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Timestamp, ValueKind};
 
 /// The format that this build writes and reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// The last eight bytes of an SSTable: its name, as a text that `file` and `hexdump` show.
 const MAGIC: [u8; 8] = *b"KVTDBSST";
 
 /// The footer's length in bytes.
-pub(crate) const FOOTER_BYTES: usize = 80;
+pub(crate) const FOOTER_BYTES: usize = 104;
+
+/// What of the footer stands before its checksum, in bytes.
+const CHECKED_BYTES: usize = FOOTER_BYTES - CHECKSUM_BYTES - MAGIC.len();
 
 /// The checksum that ends every block, in bytes.
 pub(crate) const CHECKSUM_BYTES: usize = 8;
@@ -31,6 +34,8 @@ pub(crate) enum BlockType {
     Filter = 2,
     Index = 3,
     Properties = 4,
+    LateFilter = 5,
+    Dictionary = 6,
 }
 
 /// Where a block lies in its file; the length covers type and checksum.
@@ -120,6 +125,9 @@ pub struct TableProperties {
     pub min_ts: Timestamp,
     /// The greatest timestamp of all records.
     pub max_ts: Timestamp,
+    /// The late filter passes every key that has records before this. The least timestamp of all
+    /// records, where there is no such filter.
+    pub bulk_min_ts: Timestamp,
     /// No record has a lower sequence number; it tells with the next one which source is newer.
     pub min_seq: SeqNo,
     /// No record has a higher sequence number.
@@ -141,6 +149,7 @@ impl TableProperties {
             last_ts: record.ts,
             min_ts: record.ts,
             max_ts: record.ts,
+            bulk_min_ts: record.ts,
             min_seq: SeqNo::MAX,
             max_seq: 0,
         };
@@ -164,6 +173,7 @@ impl TableProperties {
         self.last_ts = record.ts;
         self.min_ts = self.min_ts.min(record.ts);
         self.max_ts = self.max_ts.max(record.ts);
+        self.bulk_min_ts = self.min_ts;
         self.count(record);
         new_key
     }
@@ -185,7 +195,8 @@ impl TableProperties {
         }
         put_bytes(out, &self.first_key);
         put_bytes(out, &self.last_key);
-        for ts in [self.first_ts, self.last_ts, self.min_ts, self.max_ts] {
+        let times = [self.first_ts, self.last_ts, self.min_ts, self.max_ts, self.bulk_min_ts];
+        for ts in times {
             out.extend_from_slice(&ts.to_le_bytes());
         }
         put_varint(out, self.min_seq);
@@ -204,10 +215,11 @@ impl TableProperties {
         let last_ts = input.i64("the last timestamp")?;
         let min_ts = input.i64("the least timestamp")?;
         let max_ts = input.i64("the greatest timestamp")?;
+        let bulk_min_ts = input.i64("the least timestamp of the bulk")?;
         let min_seq = input.varint("the least sequence number")?;
         let max_seq = input.varint("the greatest sequence number")?;
         let ordered = (&first_key, first_ts) <= (&last_key, last_ts)
-            && min_ts <= max_ts
+            && (min_ts..=max_ts).contains(&bulk_min_ts)
             && min_seq <= max_seq;
         if !ordered {
             return Err(input.malformed("ordered ranges of keys, timestamps and sequence numbers"));
@@ -224,6 +236,7 @@ impl TableProperties {
             last_ts,
             min_ts,
             max_ts,
+            bulk_min_ts,
             min_seq,
             max_seq,
         })
@@ -268,13 +281,16 @@ impl TableMeta {
 /// The fixed end of a table.
 ///
 /// ```text
-/// filter offset u64, len u32 | index offset u64, len u32 | properties offset u64, len u32
+/// five handles, offset u64, len u32 each: filter | late filter | dictionary | index | properties
+///                                         (a block that the table lacks has length 0)
 /// database id u64 | file id u64 | file length u64 | format version u32
-/// checksum u64 over the 64 bytes before it | magic [8]
+/// checksum u64 over the 88 bytes before it | magic [8]
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footer {
     pub(crate) filter: BlockHandle,
+    pub(crate) late_filter: BlockHandle,
+    pub(crate) dictionary: BlockHandle,
     pub(crate) index: BlockHandle,
     pub(crate) properties: BlockHandle,
     pub(crate) identity: TableIdentity,
@@ -285,7 +301,8 @@ impl Footer {
     /// The footer's bytes, and its checksum, which the manifest keeps.
     pub(crate) fn encode(&self) -> (Vec<u8>, u64) {
         let mut out = Vec::with_capacity(FOOTER_BYTES);
-        for handle in [self.filter, self.index, self.properties] {
+        let Footer { filter, late_filter, dictionary, index, properties, .. } = self;
+        for handle in [filter, late_filter, dictionary, index, properties] {
             out.extend_from_slice(&handle.offset.to_le_bytes());
             out.extend_from_slice(&handle.len.to_le_bytes());
         }
@@ -308,7 +325,7 @@ impl Footer {
         let (_, bytes) = data.split_last_chunk::<FOOTER_BYTES>().ok_or_else(|| {
             corrupt(format!("expected an SSTable, found a file of {} bytes", data.len()))
         })?;
-        if bytes[72..] != MAGIC {
+        if bytes[FOOTER_BYTES - MAGIC.len()..] != MAGIC {
             return Err(corrupt(
                 "expected an SSTable's magic number at the end of the file".into(),
             ));
@@ -319,6 +336,8 @@ impl Footer {
             Ok(BlockHandle { offset: input.u64("an offset")?, len: input.u32("a length")? })
         };
         let filter = handle().map_err(malformed)?;
+        let late_filter = handle().map_err(malformed)?;
+        let dictionary = handle().map_err(malformed)?;
         let index = handle().map_err(malformed)?;
         let properties = handle().map_err(malformed)?;
         let database = DatabaseId(input.u64("a database id").map_err(malformed)?);
@@ -327,24 +346,31 @@ impl Footer {
         let file_bytes = input.u64("a file length").map_err(malformed)?;
         let version = input.u32("a format version").map_err(malformed)?;
         let stored = input.u64("a checksum").map_err(malformed)?;
-        let found = identity.checksum(offset, &bytes[..64]);
+        let found = identity.checksum(offset, &bytes[..CHECKED_BYTES]);
+        let unsupported = || Error::UnsupportedFormat {
+            file: path.to_owned(),
+            what: "SSTable",
+            found: version,
+            supported: FORMAT_VERSION,
+        };
+        // An older footer has its version at the same distance from the end, and other fields before.
+        if stored != found && (1..FORMAT_VERSION).contains(&version) {
+            return Err(unsupported());
+        }
         if stored != found {
             return Err(corrupt(format!(
                 "expected a footer with checksum {stored:016x}, found {found:016x}"
             )));
         }
         if version != FORMAT_VERSION {
-            return Err(Error::UnsupportedFormat {
-                file: path.to_owned(),
-                what: "SSTable",
-                found: version,
-                supported: FORMAT_VERSION,
-            });
+            return Err(unsupported());
         }
         if file_bytes != data.len() as u64 {
             let what = format!("expected a file of {file_bytes} bytes, found {}", data.len());
             return Err(corrupt(what));
         }
-        Ok((Footer { filter, index, properties, identity, file_bytes }, stored))
+        let footer =
+            Footer { filter, late_filter, dictionary, index, properties, identity, file_bytes };
+        Ok((footer, stored))
     }
 }

@@ -124,7 +124,7 @@ impl DecodedChunk {
         self.ts.extend((0..row).map(|row| chunk.ts(row)));
         let tags: Result<_, _> = (0..row).map(|row| chunk.tag(row)).collect();
         self.tags = tags.map_err(|m| m.to_string())?;
-        chunk.decode_values(&mut self.values, &mut self.value_ends)
+        chunk.decode_rows(0..row, &mut self.values, &mut self.value_ends)
     }
 
     /// Its records, in their order.

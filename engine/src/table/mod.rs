@@ -5,28 +5,28 @@
 //! another file, does not verify. `docs/format.md` has every field.
 //!
 //! ```text
-//! file:   data block* | filter block | index block | properties block | footer (80 bytes)
+//! file:   data block* | filter block | late filter block? | dictionary block? | index block
+//!         | properties block | footer (104 bytes)
 //! block:  type u8 | contents | checksum u64
 //!
-//! data block:
-//!   type u8 = 1 | zero u8 | chunks u16
-//!   directory, a row a chunk: first ts i64 | key end u32 | body end u32 | codec u8
-//!   first keys of the chunks, one after the other   (ends in the directory, from here)
-//!   chunk bodies, one after the other               (ends in the directory, from here)
-//!   pad 8 | checksum u64
-//!
-//! chunk body: rows varint | keys varint | values length varint
-//!   where keys > 1:  shared varint | suffix ends column | suffixes | row starts column
-//!   ts column | tag column | where in runs: value ends column | values (as the codec says)
+//! data block: type u8 = 1 | chunks, one after the other | pad 8 | checksum u64
+//! chunk: head:  first key's rest (length varint | bytes) | codec u8
+//!               | rows varint | keys varint | values length varint | where keys > 1: keys length varint
+//!               | ts model | tag model | values' head (length varint | bytes, as the codec says)
+//!        data:  where keys > 1: shared varint | suffix ends column | suffixes | row starts column
+//!               ts residuals | tag residuals | values' data (as the codec says)
+//! values in runs:  head: model of their ends   data: residuals of their ends | the run
 //!
 //! filter block:      type u8 = 2 | the bloom filter's bytes | checksum u64
-//! index block:       type u8 = 3 | blocks u32 | a row a block | checksum u64
+//! late filter block: type u8 = 5 | the same over the keys with early records, see `late` | checksum u64
+//! dictionary block:  type u8 = 6 | skeletons and words of the templates | checksum u64
+//! index block:       type u8 = 3 | blocks u32 | a row a block, with its chunks, see `index` | checksum u64
 //! properties block:  type u8 = 4 | see `format::TableProperties` | checksum u64
 //! ```
 //! A chunk holds rows in order of `(key, ts)`: one key's versions, or those of several keys that have
-//! few. Its first key stands in the directory; the other keys share the first `shared` bytes with it.
-//! The chunk is what is encoded, its values as skeletons and columns or in a run, raw or compressed; the
-//! block is what is checksummed and indexed.
+//! few. Of its first key the block stores once what all first keys share; the other keys share some
+//! first bytes with the first one. The chunk is what is encoded, its values as skeletons and bits or in a
+//! run, raw or compressed; the block is what is checksummed and indexed.
 
 mod block;
 mod block_builder;
@@ -37,7 +37,9 @@ mod filter;
 mod format;
 mod index;
 mod iter;
+mod late;
 mod reader;
+mod search;
 #[cfg(test)]
 mod tests;
 

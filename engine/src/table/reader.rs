@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 
 use super::block::Block;
-use super::chunk::{Chunk, ChunkValues, ValueRun};
+use super::chunk::{ChunkValues, StoredValues, ValueRun};
 use super::chunk_builder::RUN_VALUE_BYTES;
 use super::filter::{Filter, KeyHash};
 use super::format::{
     BlockHandle, BlockType, FOOTER_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
 };
 use super::index::Index;
+use crate::codec::template::Dictionary;
 use crate::error::{Error, IoContext, Malformed, Result};
 use crate::fs::{FileMap, Fs, read_all};
 use crate::key::{DatabaseId, FileId, Tag, Timestamp};
@@ -80,6 +81,8 @@ pub(crate) struct TableReader {
     map: FileMap,
     identity: TableIdentity,
     filter: Filter,
+    late_filter: Option<Filter>,
+    dictionary: Dictionary,
     index: Index,
     properties: TableProperties,
     footer: Footer,
@@ -96,7 +99,7 @@ pub(crate) struct TableVersion<'t> {
     pub(crate) ts: Timestamp,
     pub(crate) tag: Tag,
     table: &'t TableReader,
-    chunk: Chunk<'t>,
+    values: StoredValues<'t>,
     place: ChunkPlace,
     row: usize,
 }
@@ -150,9 +153,22 @@ impl TableReader {
     fn of_bytes(map: FileMap, path: &Path, context: TableContext) -> Result<Self> {
         let (footer, footer_checksum) = Footer::decode(&map, path)?;
         let identity = footer.identity;
-        let filter = identity.verify(&map, path, footer.filter, BlockType::Filter)?;
-        let filter = Filter::parse(filter)
-            .map_err(|what| Error::corruption(path, footer.filter.offset, what))?;
+        let filter_of = |handle: BlockHandle, block_type| -> Result<Filter> {
+            let bytes = identity.verify(&map, path, handle, block_type)?;
+            Filter::parse(bytes).map_err(|what| Error::corruption(path, handle.offset, what))
+        };
+        let filter = filter_of(footer.filter, BlockType::Filter)?;
+        let late_filter = match footer.late_filter {
+            BlockHandle { len: 0, .. } => None,
+            handle => Some(filter_of(handle, BlockType::LateFilter)?),
+        };
+        let dictionary = match footer.dictionary {
+            BlockHandle { len: 0, .. } => Dictionary::default(),
+            handle => {
+                let bytes = identity.verify(&map, path, handle, BlockType::Dictionary)?;
+                Dictionary::parse(bytes).map_err(|m| m.in_file(path, handle.offset + 1))?
+            }
+        };
         let index = identity.verify(&map, path, footer.index, BlockType::Index)?;
         let index = Index::parse(index, footer.filter.offset)
             .map_err(|m| m.in_file(path, footer.index.offset + 1))?;
@@ -164,6 +180,8 @@ impl TableReader {
             path: path.to_owned(),
             identity,
             filter,
+            late_filter,
+            dictionary,
             properties,
             footer,
             footer_checksum,
@@ -198,9 +216,18 @@ impl TableReader {
         &self.filter
     }
 
-    /// `false`: no version of the key is in this table, for certain.
-    pub(crate) fn may_contain(&self, hash: KeyHash) -> bool {
-        let may_contain = self.filter.may_contain(hash);
+    /// Which filter tells of versions at or before `at`.
+    fn filter_at(&self, at: Timestamp) -> &Filter {
+        match &self.late_filter {
+            Some(late) if at < self.properties.bulk_min_ts => late,
+            _ => &self.filter,
+        }
+    }
+
+    /// `false`: no version of the key at or before `at` is in this table, for certain.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: KeyHash, at: Timestamp) -> bool {
+        let may_contain = self.filter_at(at).may_contain(hash);
         if !may_contain {
             self.context.metrics.filter_misses.add(1);
         }
@@ -236,8 +263,8 @@ impl TableReader {
             ts: chunk.ts(row),
             tag: chunk.tag(row)?,
             table: self,
-            chunk,
-            place: (self.identity.file, offset, block.chunk_offset(chunk_no)?),
+            values: chunk.values(),
+            place: (self.identity.file, offset, block.chunk_offset(chunk_no)),
             row,
         }))
     }
@@ -254,7 +281,7 @@ impl TableReader {
             let (start, len) = (handle.offset as usize, handle.len as usize);
             &self.map[start + 1..start + len - super::format::CHECKSUM_BYTES]
         };
-        Block::parse(contents).map_err(|m| m.in_file(&self.path, handle.offset))
+        Ok(self.index.block(block, contents, &self.dictionary))
     }
 
     /// Verifies the checksums of all data blocks.
@@ -276,14 +303,15 @@ impl TableVersion<'_> {
     /// Its value; empty for a tombstone.
     pub(crate) fn value(&self) -> Result<Vec<u8>> {
         let (_, offset, _) = self.place;
-        match self.chunk.values() {
+        let values = self.values.by_codec().map_err(|m| m.in_file(&self.table.path, offset))?;
+        match values {
             ChunkValues::Template(template) => {
-                let mut value = Vec::new();
+                let mut value = Vec::with_capacity(self.values.value_bytes_about());
                 let rendered = template.value_into(self.row, &mut value);
                 rendered.map_err(|m| m.in_file(&self.table.path, offset))?;
                 Ok(value)
             }
-            ChunkValues::Run(run) => self.value_of_run(run),
+            ChunkValues::Run(run) => self.value_of_run(&run),
         }
     }
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::block::Block;
 use super::block_builder::BlockBuilder;
 use super::chunk::ChunkValues;
+use super::format::{BlockHandle, CHECKSUM_BYTES};
+use super::index::{Index, IndexBuilder};
 use super::*;
+use crate::codec::template::Dictionary;
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::iter::{Cursor, Record};
@@ -51,7 +53,7 @@ fn scan(table: &Arc<TableReader>, key: &[u8], ts: Timestamp) -> Result<Records> 
 }
 
 fn floor(table: &TableReader, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
-    if !table.may_contain(KeyHash::of(key)) {
+    if !table.may_contain(KeyHash::of(key), at) {
         return Ok(None);
     }
     table.floor(key, at)?.map(|version| Ok((version.ts, version.value()?))).transpose()
@@ -141,7 +143,9 @@ proptest! {
     fn no_block_makes_it_panic(
         records in records(),
         forged in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
-        len: prop::sample::Index,
+        forge_index: bool,
+        at: prop::sample::Index,
+        bit in 0_u32..8,
         key: Vec<u8>,
         ts: Timestamp,
     ) {
@@ -150,24 +154,39 @@ proptest! {
             let _ = builder.should_end_before(key);
             builder.add(&Record { key, ts: *ts, tag: *tag, value });
         }
-        let (mut block, _) = builder.finish().unwrap();
+        let (mut block, fences) = builder.finish().unwrap();
         for (at, byte) in forged {
             // Most of what can be forged lies at the front.
             let at = at.index(block.len()) % (1 + at.index(64));
             block[at] = byte;
         }
-        block.truncate(1 + len.index(block.len()));
-        let Ok(block) = Block::parse(&block[1..]) else { return Ok(()) };
+        let dictionary = builder.dictionary().map(|bytes| Dictionary::parse(&bytes).unwrap());
+        let dictionary = dictionary.unwrap_or_default();
+        let mut index = IndexBuilder::default();
+        let len = (block.len() + CHECKSUM_BYTES) as u32;
+        index.add(fences, BlockHandle { offset: 0, len });
+        let mut index = index.finish();
+        let contents = &block[1..];
+        if forge_index {
+            let at = 1 + at.index(index.len() - 1);
+            index[at] ^= 1 << bit;
+        }
+        let Ok(index) = Index::parse(&index[1..], u64::from(len)) else { return Ok(()) };
+        if index.row(0).handle.len != len {
+            return Ok(());
+        }
+        let block = index.block(0, contents, &dictionary);
         let _ = block.find(&key, ts);
         for chunk in (0..block.chunks()).filter_map(|index| block.chunk(index).ok()) {
-            let _ = (chunk.floor(&key, ts), chunk.decode_values(&mut Vec::new(), &mut Vec::new()));
+            let (values, ends) = (&mut Vec::new(), &mut Vec::new());
+            let _ = (chunk.floor(&key, ts), chunk.decode_rows(0..chunk.rows(), values, ends));
             (0..chunk.keys()).for_each(|key| drop(chunk.rows_of(key)));
             for row in 0..chunk.rows() {
                 let _ = chunk.tag(row);
-                let _ = match chunk.values() {
+                let _ = chunk.values().by_codec().and_then(|values| match values {
                     ChunkValues::Template(template) => template.value_into(row, &mut Vec::new()),
                     ChunkValues::Run(run) => run.range(row).map(drop),
-                };
+                });
             }
         }
     }

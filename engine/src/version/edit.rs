@@ -84,6 +84,7 @@ mod tests {
             last_ts: i64::MIN,
             min_ts: i64::MIN,
             max_ts: i64::MAX,
+            bulk_min_ts: i64::MIN,
             min_seq: 4,
             max_seq: 6,
         };

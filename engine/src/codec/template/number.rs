@@ -1,5 +1,7 @@
 //! Decimal numbers as text and as scaled integers.
 
+use std::ops::Range;
+
 /// The most digits of a number: every such number fits an `i64`.
 const DIGITS_MAX: u8 = 18;
 
@@ -24,8 +26,18 @@ const PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
+/// Numbers of so many digits at most are written by a quicker way.
+const SHORT_DIGITS: u8 = 8;
+const SHORT_BOUND: u64 = 100_000_000;
+/// Room for most numbers, in bytes.
+const SHORT_TEXT: usize = 16;
+const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
+
 /// Room for a sign, a point and the digits on both sides of it.
 const ROOM: usize = 40;
+
+/// No number takes more, in bytes, nor is written over more than that at a time.
+pub(super) const TEXT_BYTES_MAX: usize = ROOM;
 
 /// A number as it was written.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +85,7 @@ impl Decimal {
 
 /// How the numbers of a column are written, so that an integer says all about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(4))] // One move copies it.
 pub(super) struct Spelling {
     /// An element is the number times ten to this power, which is also the most decimals.
     pub(super) scale: u8,
@@ -89,15 +102,26 @@ impl Spelling {
             .then_some(Spelling { scale, decimals_min, digits_min })
     }
 
-    /// The spelling that all these numbers may have in common; [`element`](Self::element) tells which
-    /// have it.
+    /// The spelling that all these numbers, one at least, may have in common;
+    /// [`element`](Self::element) tells which have it.
     pub(super) fn of(numbers: impl Iterator<Item = Decimal>) -> Spelling {
         let widest = Spelling { scale: 0, decimals_min: DIGITS_MAX, digits_min: DIGITS_MAX };
-        numbers.fold(widest, |all, number| Spelling {
-            scale: all.scale.max(number.decimals),
-            decimals_min: all.decimals_min.min(number.decimals),
-            digits_min: all.digits_min.min(number.digits),
-        })
+        let mut filled_up = false;
+        let spelling = numbers.fold(widest, |all, number| {
+            filled_up |= number.leading_zero && number.digits > 1;
+            Spelling {
+                scale: all.scale.max(number.decimals),
+                decimals_min: all.decimals_min.min(number.decimals),
+                digits_min: all.digits_min.min(number.digits),
+            }
+        });
+        // Numbers without zeros in front are written alike whatever is asked for up to their length.
+        Spelling { digits_min: if filled_up { spelling.digits_min } else { 1 }, ..spelling }
+    }
+
+    /// Whether numbers have all their decimals and no zeros in front.
+    pub(super) fn is_usual(self) -> bool {
+        self.decimals_min == self.scale && self.digits_min == 1
     }
 
     /// The element that stands for `number`; `None` where the spelling would write it otherwise.
@@ -115,6 +139,58 @@ impl Spelling {
     /// Appends the number that `element` stands for.
     #[inline]
     pub(super) fn write(self, element: i64, out: &mut Vec<u8>) {
+        let mut text = [0; TEXT_BYTES_MAX];
+        let len = self.write_at(element, &mut text, 0);
+        if len <= SHORT_TEXT {
+            let end = out.len() + len;
+            out.extend_from_slice(&text[..SHORT_TEXT]);
+            out.truncate(end);
+        } else {
+            out.extend_from_slice(&text[..len]);
+        }
+    }
+
+    /// Writes the number that `element` stands for at `at`, perhaps with others behind it, and returns
+    /// where it ends. There is room for [`TEXT_BYTES_MAX`].
+    #[inline]
+    pub(super) fn write_at(self, element: i64, out: &mut [u8], at: usize) -> usize {
+        let magnitude = element.unsigned_abs();
+        if magnitude < SHORT_BOUND && self.scale + self.digits_min <= SHORT_DIGITS {
+            return self.write_short(magnitude as u32, element < 0, out, at);
+        }
+        let (text, range) = self.long(element);
+        let end = at + range.len();
+        out[at..end].copy_from_slice(&text[range]);
+        end
+    }
+
+    /// A number of up to [`SHORT_DIGITS`] digits, all of them made at once in one word.
+    #[inline]
+    fn write_short(self, magnitude: u32, negative: bool, out: &mut [u8], at: usize) -> usize {
+        let scale = usize::from(self.scale);
+        let digits = eight_digits(magnitude);
+        let zeros_front = (digits.trailing_zeros() / 8) as usize;
+        let shown = (usize::from(SHORT_DIGITS) - zeros_front.min(usize::from(SHORT_DIGITS)))
+            .max(scale + usize::from(self.digits_min));
+        let text = (digits | ASCII_ZEROS) >> (8 * (usize::from(SHORT_DIGITS) - shown));
+        let out = &mut out[at..at + SHORT_TEXT + 2];
+        out[0] = b'-';
+        let start = usize::from(negative);
+        out[start..start + 8].copy_from_slice(&text.to_le_bytes());
+        if scale == 0 {
+            return at + start + shown;
+        }
+        // Once more, behind the point.
+        let point = start + shown - scale;
+        out[point] = b'.';
+        out[point + 1..point + 9].copy_from_slice(&(text >> (8 * (shown - scale))).to_le_bytes());
+        let zeros_behind = (digits.leading_zeros() / 8) as usize;
+        let trimmed = zeros_behind.min(usize::from(self.scale - self.decimals_min));
+        at + if trimmed == scale { point } else { point + 1 + scale - trimmed }
+    }
+
+    /// Any number: where its text lies in some bytes.
+    fn long(self, element: i64) -> ([u8; ROOM], Range<usize>) {
         let (mut buf, mut start, mut end) = ([b'0'; ROOM], ROOM, ROOM);
         let mut whole = element.unsigned_abs();
         if self.scale > 0 {
@@ -136,12 +212,23 @@ impl Spelling {
             start -= 1;
             buf[start] = b'-';
         }
-        out.extend_from_slice(&buf[start..end]);
+        (buf, start..end)
     }
 }
 
-/// Writes the digits of `number`, none for zero, so that they end before `at`; where they begin.
+/// The digits of a number below [`SHORT_BOUND`], a byte each, the first one in the lowest byte (after
+/// Khuong, "How to print integers really fast", 2017).
 #[inline]
+fn eight_digits(number: u32) -> u64 {
+    let number = u64::from(number);
+    let fours = number / 10_000 | (number % 10_000) << 32;
+    let hundreds = (fours * 10_486 >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
+    tens | (twos - 10 * tens) << 8
+}
+
+/// Writes the digits of `number`, none for zero, so that they end before `at`; where they begin.
 fn write_before(buf: &mut [u8; ROOM], mut at: usize, mut number: u64) -> usize {
     while number >= 10 {
         at -= 2;
@@ -153,4 +240,28 @@ fn write_before(buf: &mut [u8; ROOM], mut at: usize, mut number: u64) -> usize {
         buf[at] = b'0' + number as u8;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways to write a number agree, whatever the spelling.
+    #[test]
+    fn short_numbers_are_written_as_long_ones_are() {
+        let bounds = (0..8).flat_map(|power| [10_i64.pow(power) - 1, 10_i64.pow(power)]);
+        let numbers: Vec<i64> = bounds.chain((0..2000).map(|i| i * 49_999)).collect();
+        for (scale, decimals_min, digits_min) in (0..=8)
+            .flat_map(|s| (0..=s).flat_map(move |d| (1..=8 - s.min(7)).map(move |n| (s, d, n))))
+        {
+            let spelling = Spelling::new(scale, decimals_min, digits_min).unwrap();
+            for number in numbers.iter().flat_map(|&number| [number, -number]) {
+                let (mut short, mut long) = (b"x".to_vec(), b"x".to_vec());
+                spelling.write(number, &mut short);
+                let (text, range) = spelling.long(number);
+                long.extend_from_slice(&text[range]);
+                assert_eq!(short, long, "{number} as {spelling:?}");
+            }
+        }
+    }
 }

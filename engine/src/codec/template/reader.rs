@@ -1,15 +1,11 @@
-//! A payload in place: rendering one value, or all.
-//!
-//! Nothing here trusts a length or a number of the payload. What is rendered can't outgrow the payload
-//! by much: each step of a skeleton writes bytes of its own literal and column, or a number.
+//! A payload in place: rendering one value, or many.
 
-#![expect(
-    clippy::inline_always,
-    reason = "a step that is passed by value through several results takes half the time of a read"
-)]
+use std::ops::Range;
 
-use super::number::Spelling;
-use super::{ENUM, NUMBER, SKELETONS_MAX, TEXT};
+use super::SHAPES_MAX;
+use super::dictionary::Dictionary;
+use super::part::Part;
+use super::rows::PartReader;
 use crate::codec::ints::{Column, PAD_BYTES};
 use crate::coding::Decoder;
 use crate::error::Malformed;
@@ -19,51 +15,11 @@ use crate::key::VALUE_BYTES_MAX;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Template<'a> {
     rows: usize,
-    skeletons: usize,
-    /// The payload and [`PAD_BYTES`] behind it.
-    padded: &'a [u8],
-}
-
-/// Which skeleton renders a row.
-struct Place<'a> {
-    skeleton: Skeleton<'a>,
-    /// The row's number among those of its skeleton.
-    rank: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Skeleton<'a> {
-    rows: usize,
-    /// The skeleton and [`PAD_BYTES`] behind it.
-    padded: &'a [u8],
-}
-
-/// The holes of a skeleton with the literals before them, then the last literal.
-struct Steps<'a> {
-    input: Decoder<'a>,
-    rows: usize,
-    holes: u64,
-}
-
-struct Step<'a> {
-    literal: &'a [u8],
-    hole: Hole<'a>,
-}
-
-struct Hole<'a> {
-    /// Which entry each row has; where there is none, the entries are those of the rows.
-    ids: Option<Column<'a>>,
-    entries: Plain<'a>,
-}
-
-enum Plain<'a> {
-    Number { spelling: Spelling, word: Option<(&'a [u8], i64)>, elements: Column<'a> },
-    Text(Texts<'a>),
-}
-
-struct Texts<'a> {
-    ends: Column<'a>,
-    bytes: &'a [u8],
+    parts: usize,
+    /// With [`PAD_BYTES`] behind each.
+    padded_head: &'a [u8],
+    padded_data: &'a [u8],
+    dictionary: &'a Dictionary,
 }
 
 fn malformed(what: &'static str) -> Malformed {
@@ -71,76 +27,108 @@ fn malformed(what: &'static str) -> Malformed {
 }
 
 impl<'a> Template<'a> {
-    /// Reads the head of a payload of `rows` values; `padded` is the payload and [`PAD_BYTES`] more.
-    pub(crate) fn parse(padded: &'a [u8], rows: usize) -> Result<Self, Malformed> {
-        let skeletons = usize::from(Decoder::new(padded).u8("a count of skeletons")?);
-        if skeletons == 0 || skeletons > SKELETONS_MAX || padded.len() < PAD_BYTES {
-            return Err(malformed("a count of skeletons within its limit"));
+    /// Reads the front of a payload of `rows` values; head and data have [`PAD_BYTES`] behind them.
+    #[inline]
+    pub(crate) fn parse(
+        padded_head: &'a [u8],
+        padded_data: &'a [u8],
+        rows: usize,
+        dictionary: &'a Dictionary,
+    ) -> Result<Self, Malformed> {
+        let parts = usize::from(Decoder::new(padded_head).u8("a count of parts")?);
+        if parts == 0 || parts > SHAPES_MAX || padded_data.len() < PAD_BYTES {
+            return Err(malformed("a count of parts within its limit"));
         }
-        Ok(Template { rows, skeletons, padded })
+        Ok(Template { rows, parts, padded_head, padded_data, dictionary })
+    }
+
+    /// The head behind the count of parts.
+    #[inline]
+    fn head(&self) -> Decoder<'a> {
+        Decoder::new(&self.padded_head[1..])
     }
 
     /// Appends the value of `row`, one of its rows, to `out`; after an error, a part of it.
     pub(crate) fn value_into(&self, row: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         let start = out.len();
-        let Place { skeleton, rank } = self.find(row)?;
-        let mut steps = skeleton.steps()?;
-        while let Some(step) = steps.next()? {
-            out.extend_from_slice(step.literal);
-            step.hole.render(rank, out)?;
+        if self.parts == 1 {
+            let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
+            part.value_into(row, out)?;
+        } else {
+            let (part, rank) = self.find(row)?;
+            part.value_into(rank, out)?;
         }
-        out.extend_from_slice(steps.last_literal()?);
         if out.len() - start > VALUE_BYTES_MAX {
             return Err(malformed("a value within its limit"));
         }
         Ok(())
     }
 
-    /// Appends all values, one after the other, and where each ends, counted from the first one's start.
-    /// More than `bytes_max` bytes are malformed. A value takes half the time that
-    /// [`value_into`](Self::value_into) takes, because the skeletons are read once.
+    /// Writes the values of some of its rows one after the other, from the start of `out` on, and appends
+    /// to `ends` where each ends; what `out` has behind the last one is of no meaning, so that it can be
+    /// used again without being cleared. More than `bytes_max` bytes are malformed. A value takes a part
+    /// of the time that [`value_into`](Self::value_into) takes, because the specs are read once.
     pub(crate) fn values_into(
         &self,
+        rows: Range<usize>,
         out: &mut Vec<u8>,
         ends: &mut Vec<i64>,
         bytes_max: usize,
     ) -> Result<(), Malformed> {
-        let start = out.len();
-        let (lists, mut input) = self.row_lists()?;
-        let listed = lists.iter().flatten().map(Column::len).sum();
-        let mut parts = Vec::with_capacity(self.skeletons);
-        for index in 0..self.skeletons {
-            let rows = match index.checked_sub(1).and_then(|list| lists[list]) {
-                None => {
-                    self.rows.checked_sub(listed).ok_or(malformed("row lists within the rows"))?
-                }
-                Some(list) => list.len(),
-            };
-            parts.push(Part::parse(self.skeleton(&mut input, index, rows)?)?);
+        assert!(rows.end <= self.rows, "rows to {} of {}", rows.end, self.rows);
+        let mut end_row = |end: usize| {
+            ends.push(end as i64);
+            if end > bytes_max { Err(malformed("values within their length")) } else { Ok(end) }
+        };
+        let mut at = 0;
+        if self.parts == 1 {
+            let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
+            let mut part = PartReader::new(part, rows.start)?;
+            for _ in rows {
+                at = end_row(part.render_next(out, at)?)?;
+            }
+            return Ok(());
         }
-        for row in 0..self.rows {
-            let has_row = |(part, list): (&Part<'a>, &Option<Column<'a>>)| {
+        let (lists, mut parts) = self.part_readers(rows.start)?;
+        for row in rows {
+            let has_row = |(part, list): (&PartReader<'a>, &Option<Column<'a>>)| {
                 list.is_some_and(|list| part.next < list.len() && list.get(part.next) == row as i64)
             };
             let listed = parts.iter().skip(1).zip(&lists).position(has_row);
-            parts[listed.map_or(0, |list| list + 1)].render_next(out)?;
-            if out.len() - start > bytes_max {
-                return Err(malformed("values within their length"));
-            }
-            ends.push((out.len() - start) as i64);
+            at = end_row(parts[listed.map_or(0, |list| list + 1)].render_next(out, at)?)?;
         }
         Ok(())
     }
 
-    /// The row lists, and the decoder behind them.
-    fn row_lists(&self) -> Result<([Option<Column<'a>>; SKELETONS_MAX], Decoder<'a>), Malformed> {
-        let mut input = Decoder::new(&self.padded[1..]);
-        let mut lists = [None; SKELETONS_MAX];
-        for list in &mut lists[..self.skeletons - 1] {
-            *list = Some(self.row_list(&mut input)?);
+    /// The row lists, and all parts, each at its first row from `row` on.
+    #[expect(clippy::type_complexity, reason = "a pair of lists that belong together")]
+    fn part_readers(
+        &self,
+        row: usize,
+    ) -> Result<([Option<Column<'a>>; SHAPES_MAX], Vec<PartReader<'a>>), Malformed> {
+        let mut input = self.head();
+        let mut lists = [None; SHAPES_MAX];
+        let (mut ranks, mut others, mut listed) = ([0; SHAPES_MAX], 0, 0);
+        for index in 1..self.parts {
+            let list = self.row_list(&mut input)?;
+            ranks[index] = list.partition_point(0..list.len(), |other| other < row as i64);
+            others += ranks[index];
+            listed += list.len();
+            lists[index - 1] = Some(list);
         }
-        Ok((lists, input))
+        let unordered = || malformed("row lists within the rows");
+        ranks[0] = row.checked_sub(others).ok_or_else(unordered)?;
+        let first_rows = self.rows.checked_sub(listed).ok_or_else(unordered)?;
+        let mut parts = Vec::with_capacity(self.parts);
+        let mut padded_data = self.padded_data;
+        for (index, &rank) in ranks[..self.parts].iter().enumerate() {
+            let list = index.checked_sub(1).and_then(|list| lists[list]);
+            let rows = list.map_or(first_rows, |list: Column<'a>| list.len());
+            let part = self.part(&mut input, &mut padded_data, index, rows)?;
+            parts.push(PartReader::new(part, rank)?);
+        }
+        Ok((lists, parts))
     }
 
     fn row_list(&self, input: &mut Decoder<'a>) -> Result<Column<'a>, Malformed> {
@@ -151,12 +139,13 @@ impl<'a> Template<'a> {
         Column::parse(input, rows)
     }
 
-    /// The skeleton of `row`: that of the row list that has it, or else the first one.
-    fn find(&self, row: usize) -> Result<Place<'a>, Malformed> {
-        let mut input = Decoder::new(&self.padded[1..]);
+    /// The part of `row`: that of the row list that has it, or else the first one; and the row's number
+    /// among those of the part.
+    fn find(&self, row: usize) -> Result<(Part<'a>, usize), Malformed> {
+        let mut input = self.head();
         let (mut index, mut rank, mut rows) = (0, row, self.rows);
         let (mut first_rank, mut first_rows) = (Some(row), Some(self.rows));
-        for list_index in 1..self.skeletons {
+        for list_index in 1..self.parts {
             let list = self.row_list(&mut input)?;
             let before = list.partition_point(0..list.len(), |other| other < row as i64);
             if before < list.len() && list.get(before) == row as i64 {
@@ -173,173 +162,28 @@ impl<'a> Template<'a> {
                 _ => return Err(malformed("row lists within the rows")),
             }
         }
+        let mut padded_data = self.padded_data;
         for before in 0..index {
-            self.skeleton(&mut input, before, 0)?;
+            self.part(&mut input, &mut padded_data, before, 0)?;
         }
-        Ok(Place { skeleton: self.skeleton(&mut input, index, rows)?, rank })
+        Ok((self.part(&mut input, &mut padded_data, index, rows)?, rank))
     }
 
-    /// Skeleton `index`, at the decoder's place.
-    fn skeleton(
+    /// Part `index`, of so many rows: its head at the decoder's place, its data at the front of what is
+    /// left, which it takes.
+    fn part(
         &self,
         input: &mut Decoder<'a>,
+        padded_data: &mut &'a [u8],
         index: usize,
         rows: usize,
-    ) -> Result<Skeleton<'a>, Malformed> {
-        let rest = self.padded.len() - 1 - input.position();
-        let len = if index + 1 < self.skeletons {
-            input.varint("a length of a skeleton")? as usize
-        } else {
-            rest.checked_sub(PAD_BYTES).ok_or_else(|| input.malformed("a skeleton"))?
-        };
-        let padded = input.take_padded(len, PAD_BYTES, "a skeleton")?;
-        Ok(Skeleton { rows, padded })
-    }
-}
-
-/// A skeleton whose columns are parsed, for rendering many rows.
-struct Part<'a> {
-    steps: Vec<Step<'a>>,
-    last_literal: &'a [u8],
-    rows: usize,
-    /// The next row to render.
-    next: usize,
-}
-
-impl<'a> Part<'a> {
-    fn parse(skeleton: Skeleton<'a>) -> Result<Self, Malformed> {
-        let mut input = skeleton.steps()?;
-        let mut steps = Vec::new();
-        while let Some(step) = input.next()? {
-            steps.push(step);
+    ) -> Result<Part<'a>, Malformed> {
+        let mut padded = *padded_data;
+        if index + 1 < self.parts {
+            let len = input.varint("a length of a part's data")? as usize;
+            padded = Decoder::new(padded).take_padded(len, PAD_BYTES, "a part's data")?;
+            *padded_data = &padded_data[len..];
         }
-        Ok(Part { steps, last_literal: input.last_literal()?, rows: skeleton.rows, next: 0 })
-    }
-
-    fn render_next(&mut self, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        if self.next == self.rows {
-            return Err(malformed("row lists of ascending rows"));
-        }
-        for step in &self.steps {
-            out.extend_from_slice(step.literal);
-            step.hole.render(self.next, out)?;
-        }
-        out.extend_from_slice(self.last_literal);
-        self.next += 1;
-        Ok(())
-    }
-}
-
-impl<'a> Skeleton<'a> {
-    fn steps(&self) -> Result<Steps<'a>, Malformed> {
-        let mut input = Decoder::new(self.padded);
-        let holes = input.varint("a count of holes")?;
-        Ok(Steps { input, rows: self.rows, holes })
-    }
-}
-
-impl<'a> Steps<'a> {
-    #[inline(always)]
-    fn next(&mut self) -> Result<Option<Step<'a>>, Malformed> {
-        if self.holes == 0 {
-            return Ok(None);
-        }
-        self.holes -= 1;
-        let literal = self.input.bytes(VALUE_BYTES_MAX, "a literal")?;
-        Ok(Some(Step { literal, hole: Hole::parse(&mut self.input, self.rows)? }))
-    }
-
-    fn last_literal(&mut self) -> Result<&'a [u8], Malformed> {
-        let literal = self.input.bytes(VALUE_BYTES_MAX, "a literal")?;
-        self.input.clone().take(PAD_BYTES, "a pad")?;
-        Ok(literal)
-    }
-}
-
-impl<'a> Hole<'a> {
-    #[inline(always)]
-    fn parse(input: &mut Decoder<'a>, rows: usize) -> Result<Self, Malformed> {
-        let mut kind = input.u8("a kind of hole")?;
-        let (mut ids, mut entries) = (None, rows);
-        if kind == ENUM {
-            entries = input.varint("a count of entries")? as usize;
-            ids = Some(Column::parse(input, rows)?);
-            kind = input.u8("a kind of entries")?;
-        }
-        Ok(Hole { ids, entries: Plain::parse(input, kind, entries)? })
-    }
-
-    #[inline]
-    fn render(&self, rank: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        let index = match &self.ids {
-            None => rank,
-            Some(ids) => usize::try_from(ids.get(rank))
-                .ok()
-                .filter(|&id| id < self.entries.len())
-                .ok_or(malformed("a known entry"))?,
-        };
-        self.entries.render(index, out)
-    }
-}
-
-impl<'a> Plain<'a> {
-    #[inline(always)]
-    fn parse(input: &mut Decoder<'a>, kind: u8, rows: usize) -> Result<Self, Malformed> {
-        match kind {
-            NUMBER => {
-                let parts = input.take(3, "a spelling of numbers")?;
-                let spelling = Spelling::new(parts[0], parts[1], parts[2])
-                    .ok_or_else(|| input.malformed("a spelling of numbers within its limits"))?;
-                let word = match input.varint("a length of a word")?.checked_sub(1) {
-                    None => None,
-                    Some(len) => {
-                        let word = input.take(len as usize, "a word")?;
-                        Some((word, input.zigzag("a word's element")?))
-                    }
-                };
-                Ok(Plain::Number { spelling, word, elements: Column::parse(input, rows)? })
-            }
-            TEXT => Ok(Plain::Text(Texts::parse(input, rows)?)),
-            _ => Err(input.malformed("numbers or texts")),
-        }
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        match self {
-            Plain::Number { elements, .. } => elements.len(),
-            Plain::Text(texts) => texts.ends.len(),
-        }
-    }
-
-    /// Appends entry `index`, which must be one of them.
-    #[inline]
-    fn render(&self, index: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        match self {
-            Plain::Number { spelling, word, elements } => match (elements.get(index), word) {
-                (element, Some((word, at))) if element == *at => out.extend_from_slice(word),
-                (element, _) => spelling.write(element, out),
-            },
-            Plain::Text(texts) => out.extend_from_slice(texts.get(index)?),
-        }
-        Ok(())
-    }
-}
-
-impl<'a> Texts<'a> {
-    #[inline]
-    fn parse(input: &mut Decoder<'a>, count: usize) -> Result<Self, Malformed> {
-        let ends = Column::parse(input, count)?;
-        let len = count.checked_sub(1).map_or(0, |last| ends.get(last));
-        let len = usize::try_from(len).map_err(|_| input.malformed("an end of texts"))?;
-        Ok(Texts { ends, bytes: input.take(len, "texts")? })
-    }
-
-    /// Text `index`, which must be one of them.
-    #[inline]
-    fn get(&self, index: usize) -> Result<&'a [u8], Malformed> {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends.get(before));
-        let range = start as usize..self.ends.get(index) as usize;
-        self.bytes.get(range).ok_or(malformed("ordered ends of texts"))
+        Part::parse(input, padded, rows, self.dictionary)
     }
 }

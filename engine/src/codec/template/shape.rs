@@ -3,17 +3,24 @@
 //! A value is a sequence of *atoms* with one separator byte between each two; an atom is a quoted
 //! string, unless it begins with a date, or else a run without separators, and may be empty. Values with
 //! the same separators have the same *shape*. An atom is part of the skeleton's literals until a value
-//! of the shape has another there: from then on it is a hole. Most values are parsed by comparing the
-//! literals between the holes of the shape of the value before; only where that fails is a value split
-//! into all its atoms.
+//! of the shape has another there: from then on it is a hole. Shapes are remembered from one run of
+//! values to the next, so that a table's runs come to share the most general skeleton. Most values are
+//! parsed by comparing the literals between the holes of the shape of the value before; only where that
+//! fails is a value split into all its atoms.
 //!
 //! Any way to split a value is right, because a skeleton renders what stands between the holes too;
 //! this one makes the holes few and their columns narrow.
 
-use super::SKELETONS_MAX;
+use super::dictionary::HOLES_MAX;
 
-/// The most atoms of a value.
-const ATOMS_MAX: usize = 512;
+/// The most atoms of a value: each may become a hole.
+const ATOMS_MAX: usize = HOLES_MAX;
+
+/// The most shapes of one run: finding a row's skeleton searches a row list each.
+pub(super) const SHAPES_MAX: usize = 16;
+
+/// The most shapes that are remembered; beyond, the one that was not met for longest is forgotten.
+const REMEMBERED_MAX: usize = 4 * SHAPES_MAX;
 
 const IS_SEPARATOR: [bool; 256] = {
     let mut table = [false; 256];
@@ -44,73 +51,103 @@ impl Span {
 }
 
 /// Values that one skeleton renders.
+#[derive(Debug)]
 pub(super) struct Shape {
     separators: Vec<u8>,
-    /// The atoms of the first value.
+    /// A value of the shape: its literals are those of the skeleton.
+    sample: Vec<u8>,
+    /// The atoms of the sample.
     atoms: Vec<Span>,
-    /// The first value.
-    pub(super) first: Span,
-    /// Which values they are, ascending.
-    pub(super) rows: Vec<i64>,
     /// In order of their atoms.
     pub(super) holes: Vec<Hole>,
+    /// Which values of the run they are, ascending.
+    pub(super) rows: Vec<i64>,
+    /// The first of them.
+    first: Span,
+    /// The run that brought it, and the last one that had it.
+    made_in: u64,
+    met_in: u64,
 }
 
 /// An atom that is not the same in all values of the shape.
+#[derive(Debug)]
 pub(super) struct Hole {
     atom: usize,
     /// One a row.
     pub(super) spans: Vec<Span>,
 }
 
-/// The shapes found so far.
-pub(super) struct Shapes<'a> {
-    values: &'a [u8],
-    found: Vec<Shape>,
-    /// Of the value at hand, as are the atoms.
+/// The shapes of a run of values, and those of the runs before.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    shapes: Vec<Shape>,
+    run: u64,
+    /// Of the value at hand.
     separators: Vec<u8>,
     atoms: Vec<Span>,
 }
 
-impl<'a> Shapes<'a> {
-    /// The shapes of these values, each of one row at least; `None` where there is no value or there
-    /// are too many shapes.
-    pub(super) fn of(values: &'a [u8], ends: &[i64]) -> Option<Vec<Shape>> {
+impl Shapes {
+    /// Takes the next run of values. `false` where there is no value or where there are too many
+    /// shapes.
+    pub(super) fn read(&mut self, values: &[u8], ends: &[i64]) -> bool {
+        self.run += 1;
+        for shape in &mut self.shapes {
+            shape.rows.clear();
+            shape.holes.iter_mut().for_each(|hole| hole.spans.clear());
+        }
+        self.read_all(values, ends).is_some()
+    }
+
+    /// The shapes that the run has, that of most rows first.
+    pub(super) fn of_run(&mut self) -> impl Iterator<Item = &mut Shape> {
+        self.shapes.sort_by_key(|shape| std::cmp::Reverse(shape.rows.len()));
+        self.shapes.iter_mut().take_while(|shape| !shape.rows.is_empty())
+    }
+
+    /// Forgets the shapes that the run brought.
+    pub(super) fn undo(&mut self) {
+        self.shapes.retain(|shape| shape.made_in != self.run);
+    }
+
+    fn read_all(&mut self, values: &[u8], ends: &[i64]) -> Option<()> {
         let last_end = usize::try_from(*ends.last()?).ok()?;
         if last_end != values.len() || u32::try_from(last_end).is_err() {
             return None;
         }
-        let mut parser =
-            Shapes { values, found: Vec::new(), separators: Vec::new(), atoms: Vec::new() };
         let (mut start, mut shape) = (0, 0);
         for (row, &end) in ends.iter().enumerate() {
             let end = usize::try_from(end).ok().filter(|&end| start <= end && end <= last_end)?;
-            if !parser.predict(shape, start, end) {
-                shape = parser.split(start, end)?;
+            if !self.predict(values, shape, start, end) {
+                shape = self.split(values, start, end)?;
             }
-            parser.found[shape].rows.push(row as i64);
+            let shape = &mut self.shapes[shape];
+            if shape.rows.is_empty() {
+                shape.first = Span::new(start, end);
+                shape.met_in = self.run;
+            }
+            shape.rows.push(row as i64);
             start = end;
         }
-        Some(parser.found)
+        Some(())
     }
 
-    /// Takes the value if it differs from the first one of `shape` in its holes only.
-    fn predict(&mut self, shape: usize, start: usize, end: usize) -> bool {
-        let Some(shape) = self.found.get_mut(shape) else { return false };
+    /// Takes the value if it differs from the sample of `shape` in its holes only.
+    fn predict(&mut self, values: &[u8], shape: usize, start: usize, end: usize) -> bool {
+        let Some(shape) = self.shapes.get_mut(shape) else { return false };
         self.atoms.clear();
-        let (mut at, mut literal_start) = (start, shape.first.start as usize);
-        for hole in &shape.holes {
-            let first = hole.spans[0];
-            let literal = &self.values[literal_start..first.start as usize];
-            if !self.values[at..end].starts_with(literal) {
+        let mut at = start;
+        for hole in 0..shape.holes.len() {
+            let literal = shape.literal(hole);
+            if !values[at..end].starts_with(literal) {
                 return false;
             }
             at += literal.len();
-            let atom_end = atom_end(&self.values[..end], at);
+            let atom_end = atom_end(&values[..end], at);
             self.atoms.push(Span::new(at, atom_end));
-            (at, literal_start) = (atom_end, first.end as usize);
+            at = atom_end;
         }
-        if self.values[at..end] != self.values[literal_start..shape.first.end as usize] {
+        if values[at..end] != *shape.literal(shape.holes.len()) {
             return false;
         }
         for (hole, &span) in shape.holes.iter_mut().zip(&self.atoms) {
@@ -120,56 +157,101 @@ impl<'a> Shapes<'a> {
     }
 
     /// Takes the value by its atoms: its shape.
-    fn split(&mut self, start: usize, end: usize) -> Option<usize> {
-        self.separators.clear();
-        self.atoms.clear();
-        let mut at = start;
-        loop {
-            let atom_end = atom_end(&self.values[..end], at);
-            self.atoms.push(Span::new(at, atom_end));
-            if atom_end == end {
-                break;
-            }
-            self.separators.push(self.values[atom_end]);
-            if self.atoms.len() == ATOMS_MAX {
-                return None;
-            }
-            at = atom_end + 1;
-        }
-        if let Some(known) = self.found.iter().position(|s| s.separators == self.separators) {
-            self.found[known].push(self.values, &self.atoms);
-            return Some(known);
-        }
-        if self.found.len() == SKELETONS_MAX {
+    fn split(&mut self, values: &[u8], start: usize, end: usize) -> Option<usize> {
+        split_into(values, Span::new(start, end), &mut self.separators, &mut self.atoms)?;
+        let known = self.shapes.iter().position(|shape| shape.separators == self.separators);
+        let known = known.map_or_else(|| self.remember(values, start, end), Some)?;
+        self.shapes[known].push(values, &self.atoms)?;
+        Some(known)
+    }
+
+    /// A new shape, without holes, of the value at hand.
+    fn remember(&mut self, values: &[u8], start: usize, end: usize) -> Option<usize> {
+        let of_run = self.shapes.iter().filter(|shape| !shape.rows.is_empty()).count();
+        if of_run == SHAPES_MAX {
             return None;
         }
-        self.found.push(Shape {
+        if self.shapes.len() == REMEMBERED_MAX {
+            let unused = self.shapes.iter().enumerate().filter(|(_, shape)| shape.rows.is_empty());
+            let (oldest, _) = unused.min_by_key(|(_, shape)| shape.met_in)?;
+            self.shapes.swap_remove(oldest);
+        }
+        let in_sample = |at: u32| at as usize - start;
+        let atoms = self.atoms.iter();
+        self.shapes.push(Shape {
             separators: self.separators.clone(),
-            atoms: self.atoms.clone(),
-            first: Span::new(start, end),
-            rows: Vec::new(),
+            sample: values[start..end].to_vec(),
+            atoms: atoms.map(|a| Span::new(in_sample(a.start), in_sample(a.end))).collect(),
             holes: Vec::new(),
+            rows: Vec::new(),
+            first: Span::new(start, end),
+            made_in: self.run,
+            met_in: self.run,
         });
-        Some(self.found.len() - 1)
+        Some(self.shapes.len() - 1)
     }
 }
 
 impl Shape {
-    /// Takes the atoms of one more row; those that differ from the first row's become holes.
-    fn push(&mut self, values: &[u8], atoms: &[Span]) {
+    /// What stands before hole `hole` of the skeleton; that of the number of holes stands behind the
+    /// last.
+    pub(super) fn literal(&self, hole: usize) -> &[u8] {
+        let atom = |hole: &Hole| self.atoms[hole.atom];
+        let start = hole.checked_sub(1).map_or(0, |before| atom(&self.holes[before]).end as usize);
+        let end = self.holes.get(hole).map_or(self.sample.len(), |hole| atom(hole).start as usize);
+        &self.sample[start..end]
+    }
+
+    /// Takes the atoms of one more row; those that differ from the sample's become holes.
+    fn push(&mut self, values: &[u8], atoms: &[Span]) -> Option<()> {
         let mut hole = 0;
-        for (index, (&first, &atom)) in self.atoms.iter().zip(atoms).enumerate() {
+        for (index, &atom) in atoms.iter().enumerate() {
             let is_hole = self.holes.get(hole).is_some_and(|hole| hole.atom == index);
-            if !is_hole && first.of(values) == atom.of(values) {
+            if !is_hole && self.atoms[index].of(&self.sample) == atom.of(values) {
                 continue;
             }
             if !is_hole {
-                let spans = vec![first; self.rows.len()];
+                let spans = self.literal_of_rows(values, index)?;
                 self.holes.insert(hole, Hole { atom: index, spans });
             }
             self.holes[hole].spans.push(atom);
             hole += 1;
         }
+        Some(())
+    }
+
+    /// Where the rows so far have atom `index`, which is the same in all of them: in the first one.
+    fn literal_of_rows(&self, values: &[u8], index: usize) -> Option<Vec<Span>> {
+        if self.rows.is_empty() {
+            return Some(Vec::new());
+        }
+        let mut atoms = Vec::new();
+        split_into(values, self.first, &mut Vec::new(), &mut atoms)?;
+        Some(vec![*atoms.get(index)?; self.rows.len()])
+    }
+}
+
+/// Replaces `separators` and `atoms` by those of a value; `None` where they are too many.
+fn split_into(
+    values: &[u8],
+    value: Span,
+    separators: &mut Vec<u8>,
+    atoms: &mut Vec<Span>,
+) -> Option<()> {
+    separators.clear();
+    atoms.clear();
+    let (mut at, end) = (value.start as usize, value.end as usize);
+    loop {
+        let atom_end = atom_end(&values[..end], at);
+        atoms.push(Span::new(at, atom_end));
+        if atom_end == end {
+            return Some(());
+        }
+        separators.push(values[atom_end]);
+        if atoms.len() == ATOMS_MAX {
+            return None;
+        }
+        at = atom_end + 1;
     }
 }
 

@@ -7,48 +7,79 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The payload of these values with its pad, checked by rendering each value alone and all at once;
-/// `None` where the encoder gives up.
-fn encoded<T: AsRef<[u8]>>(values: &[T]) -> Option<Vec<u8>> {
+/// A payload with its pads, and the dictionary that it needs.
+struct Encoded {
+    padded: Payload,
+    dictionary: Dictionary,
+}
+
+const PAD: [u8; PAD_BYTES] = [0xa5; PAD_BYTES];
+
+/// One run of values and where each ends.
+fn run_of<T: AsRef<[u8]>>(values: &[T]) -> (Vec<u8>, Vec<i64>) {
     let (mut run, mut ends) = (Vec::new(), Vec::new());
     for value in values {
         run.extend_from_slice(value.as_ref());
         ends.push(run.len() as i64);
     }
+    (run, ends)
+}
+
+/// The payload of these values, checked by rendering each value alone, all at once, and some; `None`
+/// where the encoder gives up.
+fn encoded<T: AsRef<[u8]>>(values: &[T]) -> Option<Encoded> {
+    encoded_by(&mut TemplateEncoder::default(), values)
+}
+
+fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Option<Encoded> {
+    let (run, ends) = run_of(values);
     let before = b"what was there";
-    let mut out = before.to_vec();
-    let taken = encode(&mut out, &run, &ends, usize::MAX);
-    let payload = out.strip_prefix(before).unwrap();
-    if !taken {
-        assert!(payload.is_empty());
+    let mut padded = Payload::default();
+    let known = encoder.dictionary.as_read().counts();
+    let taken = encoder.encode(&mut padded, &run, &ends, usize::MAX);
+    let len = padded.len();
+    if taken.is_none() {
+        assert_eq!(len, 0);
+        assert_eq!(encoder.dictionary.as_read().counts(), known);
         return None;
     }
-    for bytes_max in [0, payload.len() - 1, payload.len()] {
-        let mut again = Vec::new();
-        assert_eq!(encode(&mut again, &run, &ends, bytes_max), bytes_max == payload.len());
-        assert_eq!(again, if bytes_max == payload.len() { payload } else { &[] });
+    for bytes_max in [0, len - 1, len] {
+        let mut again = Payload::default();
+        let taken = TemplateEncoder::default().encode(&mut again, &run, &ends, bytes_max);
+        assert!(known != (0, 0) || taken.is_some() == (bytes_max == len));
     }
-    let mut padded = payload.to_vec();
-    padded.extend_from_slice(&[0xa5; PAD_BYTES]);
-    let template = Template::parse(&padded, values.len()).unwrap();
+    padded.head.extend_from_slice(&PAD);
+    padded.data.extend_from_slice(&PAD);
+    let dictionary = encoder.dictionary().map(|bytes| Dictionary::parse(&bytes).unwrap()).unwrap();
+    let template = Template::parse(&padded.head, &padded.data, values.len(), &dictionary).unwrap();
     for (row, value) in values.iter().enumerate() {
         let mut rendered = before.to_vec();
         template.value_into(row, &mut rendered).unwrap();
         assert_eq!(rendered.strip_prefix(before).unwrap(), value.as_ref());
     }
-    let (mut all, mut all_ends) = (Vec::new(), Vec::new());
-    template.values_into(&mut all, &mut all_ends, run.len()).unwrap();
-    assert_eq!((all, all_ends), (run.clone(), ends));
-    if !run.is_empty() {
-        assert!(template.values_into(&mut Vec::new(), &mut Vec::new(), run.len() - 1).is_err());
+    let (first, last) = (values.len() / 3, values.len() - values.len() / 4);
+    for rows in [0..values.len(), first..last, first..first] {
+        let (expected, expected_ends) = run_of(&values[rows.clone()]);
+        let (mut all, mut all_ends) = (Vec::new(), Vec::new());
+        template.values_into(rows.clone(), &mut all, &mut all_ends, run.len()).unwrap();
+        all.truncate(expected.len());
+        assert_eq!((all, all_ends), (expected, expected_ends), "{rows:?}");
     }
-    Some(padded)
+    if !run.is_empty() {
+        let (out, ends) = (&mut Vec::new(), &mut Vec::new());
+        assert!(template.values_into(0..values.len(), out, ends, run.len() - 1).is_err());
+    }
+    Some(Encoded { padded, dictionary })
 }
 
-/// Bytes a value of a payload; the encoder must not give up on these.
+/// Bytes a value of a payload; the encoder must not give up on these, nor need much of a dictionary.
 fn bytes_per_value<T: AsRef<[u8]>>(values: &[T]) -> f64 {
-    let padded = encoded(values).expect("a template fits these values");
-    (padded.len() - PAD_BYTES) as f64 / values.len() as f64
+    let mut encoder = TemplateEncoder::default();
+    let encoded = encoded_by(&mut encoder, values).expect("a template fits these values");
+    let raw_bytes: usize = values.iter().map(|value| value.as_ref().len()).sum();
+    let dictionary_bytes = encoder.dictionary().map_or(0, |bytes| bytes.len());
+    assert!(dictionary_bytes <= raw_bytes + 100, "{dictionary_bytes} bytes of a dictionary");
+    (encoded.padded.len() - 2 * PAD_BYTES) as f64 / values.len() as f64
 }
 
 /// A number below `bound`, the same for the same `row` and `salt`.
@@ -196,27 +227,56 @@ proptest! {
         told in 1_usize..70,
     ) {
         let values: Vec<_> = (0..rows).map(weather).collect();
-        let mut padded = encoded(&values).unwrap();
+        let Encoded { mut padded, dictionary } = encoded(&values).unwrap();
         for (at, byte) in damage {
-            let at = at.index(padded.len());
-            padded[at] = byte;
+            let forged = if byte % 4 == 0 { &mut padded.data } else { &mut padded.head };
+            let at = at.index(forged.len());
+            forged[at] = byte;
         }
-        read_all(&padded, told);
-        read_all(&padded[..told.min(padded.len())], rows);
+        let Payload { head, data } = &padded;
+        read_all(head, data, told, &dictionary);
+        read_all(&head[..told.min(head.len())], data, rows, &dictionary);
+        read_all(head, &data[..told.min(data.len())], rows, &dictionary);
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes: Vec<u8>, rows in 1_usize..50) {
-        read_all(&bytes, rows);
+    fn no_bytes_make_it_panic(bytes: Vec<u8>, data: Vec<u8>, rows in 1_usize..50) {
+        let known = encoded(&[weather(1), weather(2), weather(3)]).unwrap().dictionary;
+        read_all(&bytes, &data, rows, &known);
+        if let Ok(dictionary) = Dictionary::parse(&bytes) {
+            read_all(&bytes, &data, rows, &dictionary);
+        }
+    }
+
+    /// Runs that share shapes, bring new ones and are given up, as the chunks of a table do.
+    #[test]
+    fn runs_of_one_table_come_back(
+        runs in vec((0_usize..4, vec((spelling(), number(), 0_u8..3), 1..20), any::<bool>()), 1..12),
+    ) {
+        let mut encoder = TemplateEncoder::default();
+        for (shape, rows, taken) in runs {
+            let value = |(a, b, c): &(String, String, u8)| match shape {
+                0 => format!(r#"{{"a":{a},"b":{b},"c":{c}}}"#),
+                1 => format!(r#"{{"a":{a},"z":[{b},{c}]}}"#),
+                2 => format!("{b}"),
+                _ => ",".repeat(a.len() * 7 + usize::from(*c)),
+            };
+            let values: Vec<_> = rows.iter().map(value).collect();
+            let before = encoder.dictionary.as_read().counts();
+            if encoded_by(&mut encoder, &values).is_some() && !taken {
+                encoder.undo();
+                prop_assert_eq!(encoder.dictionary.as_read().counts(), before);
+            }
+        }
     }
 }
 
-fn read_all(padded: &[u8], rows: usize) {
-    let Ok(template) = Template::parse(padded, rows) else { return };
+fn read_all(head: &[u8], data: &[u8], rows: usize, dictionary: &Dictionary) {
+    let Ok(template) = Template::parse(head, data, rows, dictionary) else { return };
     for row in 0..rows {
         let _ = template.value_into(row, &mut Vec::new());
     }
-    let _ = template.values_into(&mut Vec::new(), &mut Vec::new(), 1 << 20);
+    let _ = template.values_into(0..rows, &mut Vec::new(), &mut Vec::new(), 1 << 20);
 }
 
 #[test]
@@ -258,18 +318,18 @@ fn similar_values_cost_their_columns() {
 #[test]
 fn values_without_a_common_shape_are_refused() {
     let values: Vec<_> = (0..40).map(|commas| ",".repeat(commas)).collect();
-    assert_eq!(encoded(&values), None);
-    assert_eq!(encoded(&[",".repeat(100_000)]), None);
-    assert_eq!(encoded::<&[u8]>(&[]), None);
+    assert!(encoded(&values).is_none());
+    assert!(encoded(&[",".repeat(100_000)]).is_none());
+    assert!(encoded::<&[u8]>(&[]).is_none());
     assert!(encoded(&[""; 3]).is_some());
 }
 
 #[test]
 fn ends_that_do_not_fit_the_values_are_refused() {
     for ends in [&[][..], &[1], &[3], &[-1, 2], &[2, 1, 2], &[i64::MAX, 2]] {
-        let mut out = Vec::new();
-        assert!(!encode(&mut out, b"12", ends, 1000));
-        assert!(out.is_empty());
+        let mut out = Payload::default();
+        assert_eq!(TemplateEncoder::default().encode(&mut out, b"12", ends, 1000), None);
+        assert_eq!(out.len(), 0);
     }
 }
 

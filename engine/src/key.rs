@@ -150,6 +150,23 @@ pub struct Entry {
     pub value: Vec<u8>,
 }
 
+/// A version as a cursor shows it, still where the cursor holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// The timestamp of the version.
+    pub ts: Timestamp,
+    /// How the bytes are to be read.
+    pub value_type: ValueType,
+    /// The value itself.
+    pub value: &'a [u8],
+}
+
+impl From<EntryRef<'_>> for Entry {
+    fn from(EntryRef { ts, value_type, value }: EntryRef<'_>) -> Self {
+        Entry { ts, value_type, value: value.to_vec() }
+    }
+}
+
 /// The number in a file's name; given out in rising order and never used twice in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u64);

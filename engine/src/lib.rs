@@ -49,10 +49,15 @@ mod version;
 mod wal;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, WriteBatch};
-pub use db::{Db, History};
+pub use db::{
+    AsOf, Db, ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
+    History, Scan,
+};
 pub use error::{Error, Result};
+pub use iter::{KeyRange, Order};
 pub use key::{
-    Entry, KEY_BYTES_MAX, SeqNo, Timestamp, VALUE_BYTES_MAX, ValueKind, ValueRef, ValueType,
+    Entry, EntryRef, KEY_BYTES_MAX, SeqNo, Timestamp, VALUE_BYTES_MAX, ValueKind, ValueRef,
+    ValueType,
 };
 pub use metrics::{Counter, Metrics};
 pub use options::{Background, Durability, Options, WAL_SYNC_PERIOD_MS};

@@ -291,6 +291,29 @@ fn a_sound_database_verifies_and_a_lock_is_honoured() {
     assert_eq!(kvtool(&["verify", path]).code, 0);
 }
 
+#[test]
+fn explain_tells_the_sources_and_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    db.put(b"a\n", -5, ValueRef::json(b"[1]")).unwrap();
+    db.flush().unwrap();
+    let command = ["explain", text(dir.path()), "a\\x0a", "7"];
+    assert_eq!(kvtool(&command).code, 5, "it is open");
+    db.close().unwrap();
+    let steps = rows(&command, "step");
+    let read = steps.iter().find(|step| step["outcome"] == "read").unwrap();
+    assert_eq!((&read["found"], &read["found_ts"]), (&json!("put"), &json!(-5)), "{steps:?}");
+    assert_eq!((&read["block_offset"], &read["chunk"]), (&json!(0), &json!(0)), "{steps:?}");
+    let answer = &rows(&command, "answer")[0];
+    let expected = json!({
+        "row": "answer", "key": "a\n", "at": 7, "ts": -5, "type": "json", "value": [1]
+    });
+    assert_eq!(*answer, expected);
+    let none = &rows(&["explain", text(dir.path()), "a\\x0a", "-6"], "answer")[0];
+    assert_eq!((&none["ts"], &none["value"]), (&Value::Null, &Value::Null));
+    assert_eq!(kvtool(&["explain", "/nowhere/at/all", "k", "1"]).code, 1);
+}
+
 /// Flips a bit of `file` at about `times` places below `end`, and calls `check` with each.
 fn damage(file: &Path, end: usize, times: usize, mut check: impl FnMut(usize)) {
     let sound = fs::read(file).unwrap();

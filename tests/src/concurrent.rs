@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kvtimedb_engine::fs::{SimFs, Survival};
-use kvtimedb_engine::{Background, Db, Durability, Error, Options, Result, SeqNo, WriteBatch};
+use kvtimedb_engine::{
+    Background, Db, Durability, Error, Options, Order, Result, SeqNo, WriteBatch,
+};
 
-use crate::oracle::{DIR, noise, options};
+use crate::oracle::{DIR, noise, options, versions};
 
 const WRITERS: usize = 4;
 
@@ -76,14 +78,15 @@ impl Keys {
 
     /// Holds everything that is there against the batches up to `last`.
     fn check(&self, db: &Db, last: i64, context: &str) {
-        let log = db.history(self.log.as_bytes(), i64::MIN, i64::MAX).unwrap();
-        let log: Vec<i64> = log.map(|entry| entry.unwrap().ts).collect();
+        let all = |key: &str| -> Vec<i64> {
+            let all = db.history(key.as_bytes(), i64::MIN, i64::MAX, Order::Ascending);
+            versions(all.unwrap()).unwrap().into_iter().map(|version| version.ts).collect()
+        };
+        let log = all(&self.log);
         assert!(log.into_iter().eq(1..=last), "{context}: {} has a hole or too much", self.log);
         let mut expected: Vec<i64> = (1.max(last - ERASE_AFTER + 1)..=last).map(shuffled).collect();
         expected.sort_unstable();
-        let recent = db.history(self.recent.as_bytes(), i64::MIN, i64::MAX).unwrap();
-        let recent: Vec<i64> = recent.map(|entry| entry.unwrap().ts).collect();
-        assert_eq!(recent, expected, "{context}: {} after {last} batches", self.recent);
+        assert_eq!(all(&self.recent), expected, "{context}: {} after {last} batches", self.recent);
         assert_eq!(self.cell(db).unwrap(), last, "{context}: {}", self.cell);
     }
 }

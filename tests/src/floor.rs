@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use kvtimedb_engine::fs::SimFs;
-use kvtimedb_engine::{Db, Entry, Options, Timestamp, ValueType};
+use kvtimedb_engine::{Db, Entry, KeyRange, Options, Order, Timestamp, ValueType};
 
-use crate::oracle::{Change, DIR, Op, Oracle, batch, noise, options};
+use crate::oracle::{Change, DIR, Op, Oracle, batch, noise, options, state, versions};
 
 /// Where versions lie when a question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ pub(crate) struct Question {
     expected: Vec<Entry>,
 }
 
+/// The right answers to a question about several keys.
+#[derive(Clone, Debug)]
+enum Many {
+    /// The state as of a moment.
+    Scan(KeyRange, Timestamp, Vec<(Vec<u8>, Entry)>),
+    AsOf(Vec<(Vec<u8>, Timestamp)>, Vec<Option<Entry>>),
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Floor(Timestamp),
@@ -52,6 +60,7 @@ enum Line {
     /// At least so many merges were done since it was opened, where the case is run as written.
     Merges(u64),
     Ask(Question),
+    AskMany(Many),
 }
 
 /// Lines under one `case` line.
@@ -87,7 +96,14 @@ impl Question {
             Asked::Floor(at) => db.floor(&self.key, at).map(one),
             Asked::Exact(ts) => db.exact(&self.key, ts).map(one),
             Asked::Latest => db.latest(&self.key).map(one),
-            Asked::History(from, to) => db.history(&self.key, from, to)?.collect(),
+            Asked::History(from, to) => {
+                let mut descending =
+                    versions(db.history(&self.key, from, to, Order::Descending)?)?;
+                descending.reverse();
+                let ascending = versions(db.history(&self.key, from, to, Order::Ascending)?)?;
+                assert_eq!(ascending, descending, "a history in both orders");
+                Ok(ascending)
+            }
         }
     }
 
@@ -104,6 +120,80 @@ impl Question {
             Asked::Latest => one(oracle.latest(&self.key)),
             Asked::History(from, to) => oracle.history(&self.key, from, to),
         }
+    }
+}
+
+impl Many {
+    /// Reads `scan RANGE TS = ANSWER` and `asof KEY@TS.. = ANSWER`; `None` where the line is neither.
+    fn parse(line: &str) -> Option<Many> {
+        let (question, answer) = line.split_once(" = ")?;
+        let answers = answer.split_whitespace();
+        match question.split_whitespace().collect::<Vec<_>>()[..] {
+            ["scan", range, at] => {
+                let shown = answers.filter(|&word| word != "none").map(|word| {
+                    let (key, version) = word.split_once('@').expect("an answer KEY@TS:VALUE");
+                    let key = bytes(key);
+                    (key.clone(), entry(&key, version))
+                });
+                Some(Many::Scan(key_range(range), timestamp(at), shown.collect()))
+            }
+            ["asof", ref lookups @ ..] => {
+                let lookup = |word: &&str| {
+                    let (key, at) = word.split_once('@').expect("a lookup KEY@TS");
+                    (bytes(key), timestamp(at))
+                };
+                let lookups: Vec<_> = lookups.iter().map(lookup).collect();
+                let answer = |(word, (key, _)): (&str, &(Vec<u8>, Timestamp))| {
+                    (word != "none").then(|| entry(key, word))
+                };
+                let answers = answers.zip(&lookups).map(answer).collect();
+                Some(Many::AsOf(lookups, answers))
+            }
+            _ => None,
+        }
+    }
+
+    /// Holds the database and the oracle against the right answers.
+    fn check(&self, db: &Db, oracle: &Oracle, place: &str) {
+        match self {
+            Many::Scan(range, at, expected) => {
+                let scan = |order| state(db.scan(range.clone(), *at, order).unwrap()).unwrap();
+                assert_eq!(scan(Order::Ascending), *expected, "{place}");
+                let mut descending = scan(Order::Descending);
+                descending.reverse();
+                assert_eq!(descending, *expected, "{place}, descending");
+                let all = oracle.scan(*at);
+                assert!(expected.iter().all(|shown| all.contains(shown)), "{place}: the oracle");
+            }
+            Many::AsOf(lookups, expected) => {
+                let asked: Vec<_> = lookups.iter().map(|(key, at)| (&key[..], *at)).collect();
+                let found = db.asof(&asked).unwrap();
+                let found: Vec<_> =
+                    (0..found.len()).map(|n| found.get(n).map(Entry::from)).collect();
+                assert_eq!(found, *expected, "{place}");
+                let right = asked.iter().map(|(key, at)| oracle.floor(key, *at));
+                assert_eq!(right.collect::<Vec<_>>(), *expected, "{place}: the oracle");
+            }
+        }
+    }
+}
+
+/// `all`, `PREFIX*`, `FROM..TO`, `FROM..=TO`, `FROM..` or `..TO`.
+fn key_range(word: &str) -> KeyRange {
+    if word == "all" {
+        return KeyRange::all();
+    }
+    if let Some(prefix) = word.strip_suffix('*') {
+        return KeyRange::prefix(&bytes(prefix));
+    }
+    let (from, to) = word.split_once("..").expect("a range of keys");
+    let included = to.strip_prefix('=');
+    let from = bytes(from);
+    match (included, to) {
+        (Some(to), _) => KeyRange::between(from..=bytes(to)),
+        (None, "") => KeyRange::between(from..),
+        (None, to) if from.is_empty() => KeyRange::between(..bytes(to)),
+        (None, to) => KeyRange::between(from..bytes(to)),
     }
 }
 
@@ -128,6 +218,9 @@ fn parse(text: &str) -> Vec<Case> {
 fn parse_line(line: &str) -> Option<Line> {
     if let Some(question) = Question::parse(line) {
         return Some(Line::Ask(question));
+    }
+    if let Some(many) = Many::parse(line) {
+        return Some(Line::AskMany(many));
     }
     if let Some(ops) = line.strip_prefix("batch ") {
         return ops
@@ -280,6 +373,7 @@ impl Run {
                 assert_eq!(oracle, question.expected(), "{place}: the oracle");
                 assert_eq!(question.ask(self.db()).unwrap(), question.expected(), "{place}");
             }
+            Line::AskMany(many) => many.check(self.db(), &self.oracle, place),
             _ => {}
         }
     }

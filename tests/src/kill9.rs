@@ -15,11 +15,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fastrand::Rng;
-use kvtimedb_engine::{Db, Options, Timestamp};
+use kvtimedb_engine::{Db, Options, Order, Timestamp};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::common::server::{Client, Process, Server, command};
+use crate::oracle::versions;
 
 /// So small that each cycle flushes, and some merge.
 const MEMTABLE_SIZE: &str = "16KiB";
@@ -188,8 +189,8 @@ impl Ledger {
         assert!(self.pending.is_empty(), "writes are pending: look them up first");
         let mut found = BTreeMap::new();
         for key in (0..=KEYS).map(|key| format!("key-{key}")) {
-            for entry in db.history(key.as_bytes(), Timestamp::MIN, Timestamp::MAX).unwrap() {
-                let entry = entry.unwrap();
+            let all = db.history(key.as_bytes(), Timestamp::MIN, Timestamp::MAX, Order::Ascending);
+            for entry in versions(all.unwrap()).unwrap() {
                 found.insert((key.clone(), entry.ts), String::from_utf8(entry.value).unwrap());
             }
         }

@@ -6,6 +6,7 @@ mod common;
 mod concurrent;
 mod corruption;
 mod crash;
+mod explain;
 mod floor;
 mod golden;
 mod http;

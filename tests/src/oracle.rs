@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use kvtimedb_engine::fs::SimFs;
 use kvtimedb_engine::{
-    Background, Db, Durability, Entry, Error, Options, SeqNo, Timestamp, ValueRef, ValueType,
-    WriteBatch,
+    Background, Db, Durability, Entry, Error, History, KeyRange, Options, Order, Scan, SeqNo,
+    Timestamp, ValueRef, ValueType, WriteBatch,
 };
 
 /// Where the database of a simulated file system lives.
@@ -95,6 +96,24 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// What is left of a history.
+pub(crate) fn versions(mut history: History) -> kvtimedb_engine::Result<Vec<Entry>> {
+    let mut versions = Vec::new();
+    while let Some(version) = history.next()? {
+        versions.push(version.into());
+    }
+    Ok(versions)
+}
+
+/// What is left of a scan.
+pub(crate) fn state(mut scan: Scan) -> kvtimedb_engine::Result<Vec<(Vec<u8>, Entry)>> {
+    let mut state = Vec::new();
+    while let Some((key, version)) = scan.next()? {
+        state.push((key.to_vec(), version.into()));
+    }
+    Ok(state)
+}
+
 /// One key: what is there, where `None` is an end, and every timestamp that was ever written to.
 #[derive(Clone, Debug, Default)]
 struct Timeline {
@@ -163,6 +182,12 @@ impl Oracle {
         timeline.versions.range(from..=to).filter_map(|(_, version)| version.clone()).collect()
     }
 
+    /// The floors of all keys, in their order.
+    pub(crate) fn scan(&self, at: Timestamp) -> Vec<(Vec<u8>, Entry)> {
+        let floor = |key: &Vec<u8>| Some((key.clone(), self.floor(key, at)?));
+        self.keys.keys().filter_map(floor).collect()
+    }
+
     /// The timestamps at which the answers for a key may change, with their neighbours and the ends
     /// of time.
     pub(crate) fn moments(&self, key: &[u8]) -> BTreeSet<Timestamp> {
@@ -187,6 +212,7 @@ impl Oracle {
                 comparison.add(db.latest(&stranger), None, || format!("latest {stranger:?}"));
             }
         }
+        self.compare_keys(db, nth, &mut comparison);
         comparison
     }
 
@@ -199,16 +225,78 @@ impl Oracle {
         let name = || shown(key);
         comparison.add(db.latest(key), self.latest(key).as_ref(), || format!("latest {}", name()));
         let moments = self.moments(key);
+        // In no order, some of them twice.
+        let some = |n| moments.iter().skip(n).step_by(3 * nth).map(|&at| (key, at));
+        let lookups: Vec<_> = some(2).chain(some(0)).chain(some(1)).chain(some(0)).collect();
+        self.compare_asof(db, &lookups, comparison);
         for &at in moments.iter().step_by(nth) {
             let what = || format!("floor {} {at}", name());
             comparison.add(db.floor(key, at), self.floor(key, at).as_ref(), what);
+            let explained = db.explain(key, at).map(|explanation| explanation.answer);
+            let what = || format!("explain {} {at}", name());
+            comparison.add(explained, self.floor(key, at).as_ref(), what);
             let what = || format!("exact {} {at}", name());
             comparison.add(db.exact(key, at), self.exact(key, at).as_ref(), what);
         }
         let nth = |n: usize| moments.iter().nth(n).copied().unwrap_or(Timestamp::MAX);
         let (low, high) = (nth(moments.len() / 4), nth(moments.len() * 3 / 4));
         for (from, to) in [(Timestamp::MIN, Timestamp::MAX), (low, high), (high, low - 1)] {
-            self.compare_history(db, key, from, to, comparison);
+            for order in [Order::Ascending, Order::Descending] {
+                self.compare_history(db, key, (from, to), order, comparison);
+            }
+        }
+    }
+
+    /// Questions of all kinds about all keys.
+    fn compare_keys(&self, db: &Db, nth: usize, comparison: &mut Comparison) {
+        let moments: BTreeSet<_> = self.keys().flat_map(|key| self.moments(key)).collect();
+        let every = |n: usize| moments.iter().copied().step_by(n.max(1));
+        let asked = every(nth).flat_map(|at| self.keys().map(move |key| (key, at)));
+        self.compare_asof(db, &asked.collect::<Vec<_>>(), comparison);
+        let keys: Vec<_> = self.keys().collect();
+        for at in every(moments.len() / 3).chain([Timestamp::MAX]) {
+            self.compare_scan(db, &KeyRange::all(), at, |_| true, comparison);
+            let (Some(first), Some(middle)) = (keys.first(), keys.get(keys.len() / 2)) else {
+                return;
+            };
+            let is_between = |key: &[u8]| key > *first && key <= *middle;
+            let range = (Bound::Excluded(first), Bound::Included(middle));
+            self.compare_scan(db, &KeyRange::between::<&[u8]>(range), at, is_between, comparison);
+            let range = KeyRange::between::<&[u8]>(middle..first);
+            self.compare_scan(db, &range, at, |_| false, comparison);
+            let prefix = &middle[..middle.len() / 2];
+            let has_prefix = |key: &[u8]| key.starts_with(prefix);
+            self.compare_scan(db, &KeyRange::prefix(prefix), at, has_prefix, comparison);
+        }
+    }
+
+    fn compare_asof(&self, db: &Db, lookups: &[(&[u8], Timestamp)], comparison: &mut Comparison) {
+        let answers = match db.asof(lookups) {
+            Ok(answers) => answers,
+            Err(error) => return comparison.refused.push(error),
+        };
+        assert_eq!(answers.len(), lookups.len());
+        for (number, (key, at)) in lookups.iter().enumerate() {
+            let found = answers.get(number).map(Entry::from);
+            let what = || format!("asof {} {at}", shown(key));
+            comparison.add(Ok(found), self.floor(key, *at).as_ref(), what);
+        }
+    }
+
+    fn compare_scan(
+        &self,
+        db: &Db,
+        keys: &KeyRange,
+        at: Timestamp,
+        within: impl Fn(&[u8]) -> bool,
+        comparison: &mut Comparison,
+    ) {
+        let mut expected = self.scan(at);
+        expected.retain(|(key, _)| within(key));
+        for order in [Order::Ascending, Order::Descending] {
+            let what = format!("scan {keys:?} {at} {order:?}");
+            comparison.add_state(db.scan(keys.clone(), at, order), &expected, &what);
+            expected.reverse();
         }
     }
 
@@ -217,26 +305,27 @@ impl Oracle {
         &self,
         db: &Db,
         key: &[u8],
-        from: Timestamp,
-        to: Timestamp,
+        (from, to): (Timestamp, Timestamp),
+        order: Order,
         comparison: &mut Comparison,
     ) {
-        let history = match db.history(key, from, to) {
+        let mut history = match db.history(key, from, to, order) {
             Ok(history) => history,
             Err(error) => return comparison.refused.push(error),
         };
-        let mut expected = self.history(key, from, to).into_iter();
-        for entry in history {
-            let refused = entry.is_err();
-            let what = || format!("history {} {from} {to}", shown(key));
-            comparison.add(entry.map(Some), expected.next().as_ref(), what);
-            if refused {
+        let mut expected = self.history(key, from, to);
+        if order == Order::Descending {
+            expected.reverse();
+        }
+        let mut expected = expected.into_iter();
+        loop {
+            let found = history.next().map(|version| version.map(Entry::from));
+            let ended = !matches!(found, Ok(Some(_)));
+            let what = || format!("history {} {from} {to} {order:?}", shown(key));
+            comparison.add(found, expected.next().as_ref(), what);
+            if ended {
                 return;
             }
-        }
-        if let Some(missed) = expected.next() {
-            let what = format!("history {} {from} {to} lacks {}", shown(key), missed.ts);
-            comparison.wrong.push(what);
         }
     }
 
@@ -261,6 +350,35 @@ impl Comparison {
     /// Whether every question was answered, and rightly.
     pub(crate) fn is_right(&self) -> bool {
         self.wrong.is_empty() && self.refused.is_empty()
+    }
+
+    /// As a history, a scan may end with an error.
+    fn add_state(
+        &mut self,
+        scan: kvtimedb_engine::Result<Scan>,
+        expected: &[(Vec<u8>, Entry)],
+        what: &str,
+    ) {
+        let mut scan = match scan {
+            Ok(scan) => scan,
+            Err(error) => return self.refused.push(error),
+        };
+        let mut expected = expected.iter();
+        loop {
+            let (found, expected) = (scan.next(), expected.next());
+            match (found, expected) {
+                (Err(error), _) => return self.refused.push(error),
+                (Ok(None), None) => return,
+                (Ok(Some((key, version))), Some((expected_key, expected)))
+                    if key == expected_key && Entry::from(version) == *expected => {}
+                (Ok(found), expected) => {
+                    let found = found.map(|(key, version)| (shown(key), version.ts));
+                    let expected = expected.map(|(key, version)| (shown(key), version.ts));
+                    self.wrong.push(format!("{what} shows {found:?}, expected {expected:?}"));
+                    return;
+                }
+            }
+        }
     }
 
     fn add(

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use kvtimedb_engine::fs::{Fault, FaultKind, FsOp, SimFs, Survival};
-use kvtimedb_engine::{Db, Durability, Error, Options, WriteBatch};
+use kvtimedb_engine::{Db, Durability, Error, KeyRange, Options, Order, WriteBatch};
 
-use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
+use crate::oracle::{DIR, Op, Oracle, batch, noise, options, state, versions};
 
 const SURVIVALS: [Survival; 3] = [Survival::Synced, Survival::Everything, Survival::Random];
 
@@ -297,7 +297,8 @@ fn an_open_that_fails_gives_the_lock_back() {
 fn after_a_close_every_call_is_refused() {
     let fs = SimFs::new(1);
     let (db, oracle) = two_runs_and_a_log(&options(&fs));
-    let history = db.history(b"k1", i64::MIN, i64::MAX).unwrap();
+    let history = db.history(b"k1", i64::MIN, i64::MAX, Order::Ascending).unwrap();
+    let scan = db.scan(KeyRange::all(), i64::MAX, Order::Ascending).unwrap();
     db.close().unwrap();
     db.close().unwrap();
     let mut one = WriteBatch::new();
@@ -309,14 +310,18 @@ fn after_a_close_every_call_is_refused() {
         db.floor(b"k", 1).map(drop),
         db.exact(b"k", 1).map(drop),
         db.latest(b"k").map(drop),
-        db.history(b"k", 0, 1).map(drop),
+        db.history(b"k", 0, 1, Order::Ascending).map(drop),
+        db.scan(KeyRange::all(), 1, Order::Ascending).map(drop),
+        db.asof(&[(b"k", 1)]).map(drop),
         db.flush(),
         db.compact(),
     ];
     for (call, result) in refused.into_iter().enumerate() {
         assert!(matches!(result, Err(Error::Closed)), "call {call}: {result:?}");
     }
-    let shown: Vec<_> = history.map(Result::unwrap).collect();
+    let scanned = state(scan).unwrap();
+    assert_eq!(scanned, oracle.scan(i64::MAX), "a scan outlives its handle");
+    let shown = versions(history).unwrap();
     assert_eq!(shown, oracle.history(b"k1", i64::MIN, i64::MAX), "a history outlives its handle");
     drop(db);
     oracle.assert_answers(&open(&fs), "after a close");

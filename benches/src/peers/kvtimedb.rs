@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use kvtimedb_engine::{Db, Durability, Options, Timestamp, ValueRef, WriteBatch};
+use kvtimedb_engine::{Db, Durability, Options, Order, Timestamp, ValueRef, WriteBatch};
 
 use super::{BUFFER_BYTES, CACHE_BYTES, Kind, Peer, Point, Reader, Result, Writes};
 
 pub(super) const KIND: Kind = Kind {
     name: "KVTimeDB",
     packages: &["kvtimedb-engine"],
-    settings: "memtable 64 MiB, cache 512 MiB, otherwise the defaults. A history copies every value \
-               out; the others lend theirs.",
+    settings: "memtable 64 MiB, cache 512 MiB, otherwise the defaults.",
     open,
 };
 
@@ -62,9 +61,10 @@ impl Reader for OurReader<'_> {
     }
 
     fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        for entry in self.0.history(key, Timestamp::MIN, Timestamp::MAX)? {
-            let entry = entry?;
-            visit(entry.ts, &entry.value);
+        let order = Order::Ascending;
+        let mut history = self.0.history(key, Timestamp::MIN, Timestamp::MAX, order)?;
+        while let Some(version) = history.next()? {
+            visit(version.ts, version.value);
         }
         Ok(())
     }

@@ -29,4 +29,13 @@ impl Codec {
             _ => None,
         }
     }
+
+    /// What people call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Codec::Raw => "raw",
+            Codec::Zstd => "zstd",
+            Codec::Template => "template",
+        }
+    }
 }

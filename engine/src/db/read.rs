@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::key::{Entry, SeqNo, Tag, Timestamp, ValueKind};
 use crate::memtable::{Memtable, MemtableVersion};
 use crate::table::{KeyHash, TableVersion};
-use crate::version::Table;
+use crate::version::{Run, Table};
 
 /// The sources that a read meets without allocating.
 const SOURCES_INLINE: usize = 24;
@@ -28,35 +28,68 @@ struct Candidate<'v> {
 }
 
 #[derive(Clone, Copy)]
-enum Source<'v> {
+pub(super) enum Source<'v> {
     Memtable(&'v Memtable),
     Table(&'v Table),
+}
+
+/// Follows a floor from source to source. A floor without one has `()`, which costs nothing.
+pub(super) trait Observer {
+    /// No table of the run has the key, by its range of keys, at or before `bound`, by its fences.
+    fn run_passed(&mut self, run: &Run, bound: Timestamp);
+
+    /// All records of the source, if it has any, are later than `bound`.
+    fn too_late(&mut self, source: Source<'_>, bound: Timestamp);
+
+    /// The source can't hold a version that counts beside the one found before.
+    fn beaten(&mut self, source: Source<'_>, bound: Timestamp);
+
+    /// The filter says that the key is not there.
+    fn filtered(&mut self, source: Source<'_>, bound: Timestamp);
+
+    /// The source was asked for its floor at `bound`.
+    fn asked(
+        &mut self,
+        source: Source<'_>,
+        bound: Timestamp,
+        found: Option<&Found<'_>>,
+    ) -> Result<()>;
+}
+
+impl Observer for () {
+    fn run_passed(&mut self, _: &Run, _: Timestamp) {}
+    fn too_late(&mut self, _: Source<'_>, _: Timestamp) {}
+    fn beaten(&mut self, _: Source<'_>, _: Timestamp) {}
+    fn filtered(&mut self, _: Source<'_>, _: Timestamp) {}
+    fn asked(&mut self, _: Source<'_>, _: Timestamp, _: Option<&Found<'_>>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A version, still where it was found. It lives on the stack for the length of one read, so that the
 /// sizes of its variants differ costs nothing, and a box would cost an allocation.
 #[allow(clippy::large_enum_variant)]
-enum Found<'v> {
+pub(super) enum Found<'v> {
     Memtable(&'v Memtable, MemtableVersion),
     Table(TableVersion<'v>),
 }
 
 impl Found<'_> {
-    fn ts(&self) -> Timestamp {
+    pub(super) fn ts(&self) -> Timestamp {
         match self {
             Found::Memtable(_, version) => version.ts,
             Found::Table(version) => version.ts,
         }
     }
 
-    fn tag(&self) -> Tag {
+    pub(super) fn tag(&self) -> Tag {
         match self {
             Found::Memtable(_, version) => version.tag,
             Found::Table(version) => version.tag,
         }
     }
 
-    fn into_entry(self) -> Result<Entry> {
+    pub(super) fn into_entry(self) -> Result<Entry> {
         let value = match &self {
             Found::Memtable(memtable, version) => memtable.value(version),
             Found::Table(version) => version.value()?,
@@ -71,22 +104,33 @@ impl Core {
     pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<Entry>> {
         self.check_open()?;
         let (view, visible) = self.view();
+        view.floor(key, at, visible, &mut ())?.map(Found::into_entry).transpose()
+    }
+}
+
+impl SuperVersion {
+    /// The floor, still where it was found.
+    pub(super) fn floor(
+        &self,
+        key: &[u8],
+        at: Timestamp,
+        visible: SeqNo,
+        observer: &mut impl Observer,
+    ) -> Result<Option<Found<'_>>> {
         let mut bound = at;
         loop {
-            let Some(found) = view.newest_record(key, bound, visible)? else {
+            let Some(found) = self.newest_record(key, bound, visible, observer)? else {
                 return Ok(None);
             };
             match found.tag().kind() {
-                ValueKind::Put => return found.into_entry().map(Some),
+                ValueKind::Put => return Ok(Some(found)),
                 ValueKind::End => return Ok(None),
                 ValueKind::Erase if found.ts() == Timestamp::MIN => return Ok(None),
                 ValueKind::Erase => bound = found.ts() - 1,
             }
         }
     }
-}
 
-impl SuperVersion {
     /// The newest record of `key` at or before `bound`, of the newest source that holds one there;
     /// tombstones included.
     fn newest_record(
@@ -94,17 +138,20 @@ impl SuperVersion {
         key: &[u8],
         bound: Timestamp,
         visible: SeqNo,
+        observer: &mut impl Observer,
     ) -> Result<Option<Found<'_>>> {
         let mut best: Option<(usize, Found<'_>)> = None;
         let mut hash = None;
-        for candidate in self.candidates(key, bound) {
-            if let Some((best_age, best)) = &best {
-                if candidate.ts_max < best.ts() {
-                    break;
-                }
-                if candidate.ts_max == best.ts() && candidate.age > *best_age {
-                    continue;
-                }
+        let mut candidates = self.candidates(key, bound, observer).into_iter();
+        while let Some(candidate) = candidates.next() {
+            let is_beaten = best.as_ref().is_some_and(|(best_age, best)| {
+                (candidate.ts_max, Reverse(candidate.age)) < (best.ts(), Reverse(*best_age))
+            });
+            // Those behind it are beaten too.
+            if is_beaten {
+                observer.beaten(candidate.source, bound);
+                candidates.for_each(|candidate| observer.beaten(candidate.source, bound));
+                break;
             }
             let found = match candidate.source {
                 Source::Memtable(memtable) => memtable
@@ -113,11 +160,13 @@ impl SuperVersion {
                 Source::Table(table) => {
                     let hash = *hash.get_or_insert_with(|| KeyHash::of(key));
                     if !table.reader.may_contain(hash, bound) {
+                        observer.filtered(candidate.source, bound);
                         continue;
                     }
                     table.reader.floor(key, bound)?.map(Found::Table)
                 }
             };
+            observer.asked(candidate.source, bound, found.as_ref())?;
             let Some(found) = found else { continue };
             let better = best.as_ref().is_none_or(|(age, best)| {
                 found.ts() > best.ts() || (found.ts() == best.ts() && candidate.age < *age)
@@ -135,24 +184,26 @@ impl SuperVersion {
         &self,
         key: &[u8],
         bound: Timestamp,
+        observer: &mut impl Observer,
     ) -> SmallVec<[Candidate<'_>; SOURCES_INLINE]> {
         let mut candidates = SmallVec::new();
-        let mut add = |age, (ts_min, ts_max): (Timestamp, Timestamp), source| {
-            if ts_min <= bound {
-                candidates.push(Candidate { ts_max: ts_max.min(bound), age, source });
-            }
+        let mut add = |age, ts_max: Timestamp, source| {
+            candidates.push(Candidate { ts_max: ts_max.min(bound), age, source });
         };
         let mut age = 0;
         for memtable in self.memtables() {
-            if let Some(range) = memtable.ts_range() {
-                add(age, range, Source::Memtable(memtable));
+            match memtable.ts_range() {
+                Some((ts_min, ts_max)) if ts_min <= bound => {
+                    add(age, ts_max, Source::Memtable(memtable));
+                }
+                _ => observer.too_late(Source::Memtable(memtable), bound),
             }
             age += 1;
         }
         for run in self.version.runs() {
-            if let Some(table) = run.table_for(key, bound) {
-                let p = &table.meta.properties;
-                add(age, (p.min_ts, p.max_ts), Source::Table(table));
+            match run.table_for(key, bound) {
+                Some(table) => add(age, table.meta.properties.max_ts, Source::Table(table)),
+                None => observer.run_passed(run, bound),
             }
             age += 1;
         }

@@ -1,6 +1,6 @@
 //! Looking into the files of a database, for tools: one SSTable ([`TableView`]), one segment of the
 //! log ([`WalView`]), one manifest ([`read_manifest`]), or the whole of a directory
-//! ([`verify_directory`]).
+//! ([`verify_directory`], [`explain`]).
 //!
 //! Nothing here opens the database, and nothing is written but the holder's name in a lock file. A
 //! file of any database is taken, wherever it lies; damage is
@@ -48,9 +48,10 @@ pub use crate::table::{TableMeta, TableProperties};
 pub use crate::version::{Manifest, ManifestState, VersionEdit};
 pub use crate::wal::WalContent;
 
+use crate::db::{Explanation, explain_closed};
 use crate::error::{IoContext, Result};
 use crate::fs::Fs;
-use crate::key::CURRENT_NAME;
+use crate::key::{CURRENT_NAME, Timestamp};
 use crate::version::directory;
 
 /// Reads a manifest, which has the name that the engine gave it.
@@ -68,6 +69,17 @@ pub fn read_current_manifest(fs: &dyn Fs, dir: &Path) -> Result<Manifest> {
     }
     directory::check_no_data(fs, dir, &directory::list(fs, dir)?)?;
     Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &dir.join(CURRENT_NAME))
+}
+
+/// What a floor costs in a database that is not open: see [`Db::explain`](crate::Db::explain). What
+/// lies in the log shows as memtables.
+///
+/// Errors: [`Error::Locked`](crate::Error::Locked) while the database is open anywhere; those of
+/// [`read_current_manifest`].
+pub fn explain(fs: &dyn Fs, dir: &Path, key: &[u8], at: Timestamp) -> Result<Explanation> {
+    let files = directory::list(fs, dir)?;
+    let _lock = verify::lock(fs, dir, &files, &mut |_| {})?;
+    explain_closed(fs, dir, &files, &read_current_manifest(fs, dir)?, key, at)
 }
 
 /// What a file is, as its name tells; `None` for a name that the engine never gives.

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::Codec;
 use crate::error::{Malformed, Result};
 use crate::fs::Fs;
 use crate::iter::{Cursor, Record};
@@ -215,11 +214,7 @@ impl TableView {
                     first_ts: chunk.ts(0),
                     keys: chunk.keys(),
                     records: chunk.rows(),
-                    codec: match chunk.codec() {
-                        Codec::Raw => "raw",
-                        Codec::Zstd => "zstd",
-                        Codec::Template => "template",
-                    },
+                    codec: chunk.codec().name(),
                     value_bytes,
                     stored_bytes,
                 })

@@ -114,7 +114,7 @@ pub fn verify_directory(
 }
 
 /// A directory without a lock file is open nowhere, so that none is made in it.
-fn lock(
+pub(super) fn lock(
     fs: &dyn Fs,
     dir: &Path,
     files: &[FileKind],

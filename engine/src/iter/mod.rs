@@ -1,8 +1,12 @@
 //! Walking the records of a source in order.
 
 mod merge;
+mod range;
+mod versions;
 
 pub(crate) use merge::MergeCursor;
+pub use range::{KeyRange, Order};
+pub(crate) use versions::Versions;
 
 use crate::error::Result;
 use crate::key::{Tag, Timestamp};

@@ -28,6 +28,7 @@
 
 mod arena;
 mod cursor;
+mod keys;
 mod skiplist;
 #[cfg(test)]
 mod tests;

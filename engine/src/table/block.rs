@@ -65,6 +65,18 @@ impl<'a> Block<'a> {
         number == Some(self.numbers[chunk]) && ts == self.first_ts[chunk]
     }
 
+    /// The timestamp of the first record of a chunk, one of [`chunks`](Self::chunks), if that is one of
+    /// `key`.
+    pub(super) fn first_ts_of(
+        &self,
+        chunk: usize,
+        key: &[u8],
+    ) -> Result<Option<Timestamp>, Malformed> {
+        let suffix = Chunk::first_suffix(self.padded(chunk))?;
+        let is_key = key.strip_prefix(self.shared) == Some(suffix);
+        Ok(is_key.then(|| self.first_ts[chunk]))
+    }
+
     /// Chunk `index`, one of [`chunks`](Self::chunks).
     #[inline]
     pub(crate) fn chunk(&self, index: usize) -> Result<Chunk<'a>, Malformed> {

@@ -19,7 +19,7 @@ const HASH_FUNCTIONS_MAX: u32 = 32;
 
 /// The hash of a key that filters are asked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyHash(u64);
+pub(crate) struct KeyHash(pub(crate) u64);
 
 impl KeyHash {
     pub(crate) fn of(key: &[u8]) -> Self {

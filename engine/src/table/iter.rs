@@ -122,8 +122,10 @@ impl DecodedChunk {
         }
         self.ts.clear();
         self.ts.extend((0..row).map(|row| chunk.ts(row)));
-        let tags: Result<_, _> = (0..row).map(|row| chunk.tag(row)).collect();
-        self.tags = tags.map_err(|m| m.to_string())?;
+        self.tags.clear();
+        for row in 0..row {
+            self.tags.push(chunk.tag(row).map_err(|m| m.to_string())?);
+        }
         chunk.decode_rows(0..row, &mut self.values, &mut self.value_ends)
     }
 

@@ -9,10 +9,14 @@
 
 pub(crate) mod directory;
 mod edit;
+mod probe;
+#[cfg(test)]
+mod probe_tests;
 mod run;
 mod set;
 
 pub use edit::VersionEdit;
+pub(crate) use probe::RunProbe;
 pub(crate) use run::{Run, RunCursor, Table};
 pub(crate) use set::{Home, VersionSet};
 pub use set::{Manifest, ManifestState};

@@ -58,21 +58,42 @@ impl Run {
         self.tables.iter().map(|t| t.meta.properties.max_seq).max().unwrap_or(0)
     }
 
+    /// The least timestamp of all records.
+    pub(crate) fn min_ts(&self) -> Timestamp {
+        self.tables.iter().map(|t| t.meta.properties.min_ts).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// The greatest timestamp of all records.
+    pub(crate) fn max_ts(&self) -> Timestamp {
+        self.tables.iter().map(|t| t.meta.properties.max_ts).max().unwrap_or(Timestamp::MIN)
+    }
+
     /// The table that holds the run's last record at or before `(key, ts)`, where that record can be
     /// of `key` at all.
     pub(crate) fn table_for(&self, key: &[u8], ts: Timestamp) -> Option<&Table> {
+        self.table_no_for(key, ts).map(|table_no| &*self.tables[table_no])
+    }
+
+    pub(super) fn table_no_for(&self, key: &[u8], ts: Timestamp) -> Option<usize> {
         let after = self.tables.partition_point(|table| first(table) <= (key, ts));
-        let table = &self.tables[after.checked_sub(1)?];
-        let p = &table.meta.properties;
-        (key <= p.last_key.as_slice() && p.min_ts <= ts).then_some(table)
+        let table_no = after.checked_sub(1)?;
+        let p = &self.tables[table_no].meta.properties;
+        (key <= p.last_key.as_slice() && p.min_ts <= ts).then_some(table_no)
+    }
+
+    /// The tables that may have versions of `key`, by their keys: mostly one.
+    pub(crate) fn tables_with(&self, key: &[u8]) -> &[Arc<Table>] {
+        let start = self.tables.partition_point(|table| last(table).0 < key);
+        let behind = &self.tables[start..];
+        &behind[..behind.partition_point(|table| first(table).0 <= key)]
     }
 }
 
-fn first(table: &Table) -> (&[u8], Timestamp) {
+pub(super) fn first(table: &Table) -> (&[u8], Timestamp) {
     (&table.meta.properties.first_key, table.meta.properties.first_ts)
 }
 
-fn last(table: &Table) -> (&[u8], Timestamp) {
+pub(super) fn last(table: &Table) -> (&[u8], Timestamp) {
     (&table.meta.properties.last_key, table.meta.properties.last_ts)
 }
 

@@ -5,6 +5,7 @@
 //! worst of them is the exit code.
 
 mod dump;
+mod explain;
 mod manifest;
 mod output;
 mod rows;
@@ -39,8 +40,8 @@ Keys and values:
 Rows (-o json, ndjson):
   One object a row, whose member `row` says what it is: meta, bloom, index, chunk,
   key, record (dump), log, operation, end (wal), edit, table, state (manifest),
-  file (verify). ndjson has a row a line, json all of them in one array. Members
-  are added, never renamed or removed.
+  step, answer (explain), file (verify). ndjson has a row a line, json all of them
+  in one array. Members are added, never renamed or removed.
 
 Exit codes:
   0 fine, 1 operational error, 2 usage, 4 corruption, 5 the database is open
@@ -51,6 +52,7 @@ Examples:
   kvtool dump ./data --values --key sensor/7 --from 1000 --limit 20
   kvtool wal ./data/000013.wal --operations   what waits in the log
   kvtool manifest ./data                      the live tables, newest run first
+  kvtool explain ./data sensor/7 1000         what a lookup reads, skips and answers
   kvtool verify --deep ./data && echo sound";
 
 /// The command line. Its own comments are the help.
@@ -77,6 +79,8 @@ enum Command {
     Wal(wal::Options),
     /// Show the edits of a manifest, and the state that they lead to
     Manifest(manifest::Options),
+    /// Tell which sources a lookup reads or skips, and why
+    Explain(explain::Options),
     /// Check files, or a whole data directory, against all that they say of themselves
     Verify(verify::Options),
 }
@@ -89,6 +93,7 @@ pub fn run(options: &Options) -> u8 {
         Command::Dump(options) => dump::run(&mut session, options),
         Command::Wal(options) => wal::run(&mut session, options),
         Command::Manifest(options) => manifest::run(&mut session, options),
+        Command::Explain(options) => explain::run(&mut session, options),
         Command::Verify(options) => verify::run(&mut session, options),
     };
     match done.and_then(|()| session.out.finish()) {
@@ -189,6 +194,7 @@ mod tests {
             &["kvtool", "dump", "f", "--from", "1.5"],
             &["kvtool", "dump", "f", "-o", "csv"],
             &["kvtool", "repair", "f"],
+            &["kvtool", "explain", "d", "k"],
         ] {
             assert!(Options::try_parse_from(bad).is_err(), "{bad:?}");
         }
@@ -196,6 +202,7 @@ mod tests {
             &["kvtool", "dump", "f", "--from", "-5", "--to=-1", "--limit", "0"][..],
             &["kvtool", "-o", "json", "verify", "--deep", "d"],
             &["kvtool", "wal", "f", "-q"],
+            &["kvtool", "explain", "d", "k", "-5"],
         ] {
             assert!(Options::try_parse_from(good).is_ok(), "{good:?}");
         }

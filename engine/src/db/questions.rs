@@ -1,0 +1,187 @@
+//! Questions of the form "this key at that moment", in the order in which sources are walked.
+
+use crate::key::Timestamp;
+use crate::table::KeyHash;
+
+/// Many questions, grouped by key.
+pub(super) struct Questions {
+    /// In the order of the keys.
+    groups: Vec<Group>,
+    /// Those of the first group, then those of the second ...
+    questions: Vec<Question>,
+}
+
+/// A question of a group.
+#[derive(Clone, Copy)]
+pub(super) struct Question {
+    pub(super) at: Timestamp,
+    pub(super) number: u32,
+}
+
+/// The questions about one key.
+struct Group {
+    hash: KeyHash,
+    /// The number of a question that has the key.
+    example: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Questions {
+    /// Groups fewer than 2^32 - 1 questions.
+    pub(super) fn of(lookups: &[(&[u8], Timestamp)]) -> Self {
+        assert!(lookups.len() < u32::MAX as usize, "{} questions at once", lookups.len());
+        let mut table = Table { groups: Vec::new(), slots: vec![0; 1024] };
+        let group_of: Vec<u32> =
+            (0..lookups.len() as u32).map(|number| table.group_of(number, lookups)).collect();
+        let mut groups = table.groups;
+        let order = order(&groups, lookups);
+        let mut start = 0;
+        for &group in &order {
+            let group = &mut groups[group as usize];
+            let len = group.end;
+            (group.start, group.end) = (start, start);
+            start += len;
+        }
+        let mut questions = vec![Question { at: 0, number: 0 }; lookups.len()];
+        for (number, (&group, &(_, at))) in (0..).zip(group_of.iter().zip(lookups)) {
+            let group = &mut groups[group as usize];
+            questions[group.end as usize] = Question { at, number };
+            group.end += 1;
+        }
+        let mut groups: Vec<_> = groups.into_iter().map(Some).collect();
+        let groups = order.into_iter().filter_map(|group| groups[group as usize].take()).collect();
+        Questions { groups, questions }
+    }
+
+    /// How many keys there are.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// A key and its questions, in the order of time.
+    pub(super) fn group<'k>(
+        &mut self,
+        group: usize,
+        lookups: &[(&'k [u8], Timestamp)],
+    ) -> (&'k [u8], KeyHash, &[Question]) {
+        let group = &self.groups[group];
+        let questions = &mut self.questions[group.start as usize..group.end as usize];
+        questions.sort_unstable_by_key(|question| question.at);
+        (lookups[group.example as usize].0, group.hash, questions)
+    }
+}
+
+/// The groups' numbers in the order of their keys.
+fn order(groups: &[Group], lookups: &[(&[u8], Timestamp)]) -> Vec<u32> {
+    let key = |group: &Group| lookups[group.example as usize].0;
+    let shared = groups.first().map_or(0, |first| {
+        let common = |a: &[u8], b: &[u8]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let first = key(first);
+        groups.iter().fold(first.len(), |shared, other| common(&first[..shared], key(other)))
+    });
+    // The bytes behind what all keys share, as a number, tell most keys apart without a look at them.
+    let mut order: Vec<_> = (0..)
+        .zip(groups)
+        .map(|(number, group): (u32, _)| (head(&key(group)[shared..]), number))
+        .collect();
+    order.sort_unstable_by(|(a_head, a), (b_head, b)| {
+        let keys = || key(&groups[*a as usize]).cmp(key(&groups[*b as usize]));
+        a_head.cmp(b_head).then_with(keys)
+    });
+    order.into_iter().map(|(_, number)| number).collect()
+}
+
+/// The first bytes as a number that is ordered as they are.
+fn head(bytes: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let len = bytes.len().min(8);
+    head[..len].copy_from_slice(&bytes[..len]);
+    u64::from_be_bytes(head)
+}
+
+/// A hash table of groups, by key. It grows with the keys, not with the questions: then it stays in
+/// the processor's cache where the keys are few.
+struct Table {
+    groups: Vec<Group>,
+    /// A power of two of them: the upper half of a hash, and a group's number + 1, or 0.
+    slots: Vec<u64>,
+}
+
+impl Table {
+    /// The number of the group of question `number`, which is counted in its `end`.
+    fn group_of(&mut self, number: u32, lookups: &[(&[u8], Timestamp)]) -> u32 {
+        let key = lookups[number as usize].0;
+        let hash = KeyHash::of(key);
+        let mut at = hash.0 as usize;
+        loop {
+            at &= self.slots.len() - 1;
+            let slot = self.slots[at];
+            if slot == 0 {
+                break;
+            }
+            let group_number = slot as u32 - 1;
+            if slot >> 32 == hash.0 >> 32 {
+                let group = &mut self.groups[group_number as usize];
+                if lookups[group.example as usize].0 == key {
+                    group.end += 1;
+                    return group_number;
+                }
+            }
+            at += 1;
+        }
+        self.groups.push(Group { hash, example: number, start: 0, end: 1 });
+        self.slots[at] = slot(hash, self.groups.len());
+        if 2 * self.groups.len() > self.slots.len() {
+            self.grow();
+        }
+        self.groups.len() as u32 - 1
+    }
+
+    fn grow(&mut self) {
+        let mask = 2 * self.slots.len() - 1;
+        let mut slots = vec![0; mask + 1];
+        for (number, group) in (1..).zip(&self.groups) {
+            let mut at = group.hash.0 as usize & mask;
+            while slots[at] != 0 {
+                at = (at + 1) & mask;
+            }
+            slots[at] = slot(group.hash, number);
+        }
+        self.slots = slots;
+    }
+}
+
+fn slot(hash: KeyHash, number: usize) -> u64 {
+    hash.0 >> 32 << 32 | number as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn questions_come_in_the_order_of_key_and_time(
+            asked in prop::collection::vec(("[ab]{0,3}|same/long/prefix/[a-z]{0,12}", 0..9_i64), 0..3000),
+        ) {
+            let lookups: Vec<_> = asked.iter().map(|(key, at)| (key.as_bytes(), *at)).collect();
+            let mut questions = Questions::of(&lookups);
+            let mut found = Vec::new();
+            let mut last_key = None;
+            for group in 0..questions.groups() {
+                let (key, hash, asked) = questions.group(group, &lookups);
+                prop_assert!(last_key < Some(key) && hash == KeyHash::of(key));
+                last_key = Some(key);
+                for question in asked {
+                    prop_assert_eq!(lookups[question.number as usize], (key, question.at));
+                    found.push((key, question.at));
+                }
+            }
+            let mut expected = lookups.clone();
+            expected.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The versions of one key in a table, decoded a chunk at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::chunk::{Chunk, ChunkValues};
+use super::place::ChunkPlace;
+use super::reader::TableReader;
+use crate::error::Result;
+use crate::iter::{Order, Versions};
+use crate::key::Timestamp;
+
+/// A place among the chunks of one key. It goes past the cache, which it would fill with what is read
+/// once.
+#[derive(Debug)]
+pub(crate) struct TableHistory {
+    table: Arc<TableReader>,
+    next: Next,
+}
+
+/// The chunk to decode next.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// Not looked for yet.
+    First,
+    /// By its block's number and its own.
+    Chunk(usize, usize),
+    None,
+}
+
+/// What a history asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) key: Vec<u8>,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    pub(crate) order: Order,
+}
+
+impl TableHistory {
+    pub(crate) fn new(table: Arc<TableReader>) -> Self {
+        TableHistory { table, next: Next::First }
+    }
+
+    /// Replaces `versions` by the next ones that are wanted, tombstones included; by none, where no
+    /// more are left.
+    pub(crate) fn read(&mut self, wanted: &Wanted, versions: &mut Versions) -> Result<()> {
+        versions.clear();
+        while versions.left.is_empty() {
+            let Some(place) = Self::place(&self.table, self.next, wanted)? else {
+                self.next = Next::None;
+                return Ok(());
+            };
+            self.next = take(&place, wanted, versions)?;
+        }
+        Ok(())
+    }
+
+    fn place<'t>(
+        table: &'t TableReader,
+        next: Next,
+        wanted: &Wanted,
+    ) -> Result<Option<ChunkPlace<'t>>> {
+        match (next, wanted.order) {
+            (Next::First, Order::Descending) => ChunkPlace::find(table, &wanted.key, wanted.to),
+            (Next::First, Order::Ascending) => {
+                match ChunkPlace::find(table, &wanted.key, wanted.from)? {
+                    None => ChunkPlace::first(table).map(Some),
+                    found => Ok(found),
+                }
+            }
+            (Next::Chunk(block_no, chunk_no), _) => {
+                ChunkPlace::at(table, block_no, chunk_no).map(Some)
+            }
+            (Next::None, _) => Ok(None),
+        }
+    }
+}
+
+/// Decodes what the chunk has of the wanted versions; returns where there may be more.
+fn take(place: &ChunkPlace<'_>, wanted: &Wanted, versions: &mut Versions) -> Result<Next> {
+    let chunk = &place.chunk;
+    let index = chunk.find_key(&wanted.key).map_err(|m| place.malformed(&m))?;
+    let rows = match index {
+        Some(index) => chunk.rows_of(index).map_err(|m| place.malformed(&m))?,
+        // The key may begin with the next chunk.
+        None => chunk.rows()..chunk.rows(),
+    };
+    let start = partition_point(chunk, rows.clone(), |ts| ts < wanted.from);
+    let end = partition_point(chunk, start..rows.end, |ts| ts <= wanted.to);
+    decode(place, start..end, versions)?;
+    match wanted.order {
+        Order::Ascending => {
+            let is_last = end == rows.end && index.is_none_or(|i| i + 1 == chunk.keys());
+            let goes_on =
+                is_last && place.next_ts_of(&wanted.key)?.is_some_and(|next| next <= wanted.to);
+            Ok(if goes_on { beside(place.next()?.as_ref()) } else { Next::None })
+        }
+        Order::Descending => {
+            let goes_on = start == rows.start && index == Some(0);
+            Ok(if goes_on { beside(place.prev()?.as_ref()) } else { Next::None })
+        }
+    }
+}
+
+fn beside(place: Option<&ChunkPlace<'_>>) -> Next {
+    place.map(ChunkPlace::number).map_or(Next::None, |(block, chunk)| Next::Chunk(block, chunk))
+}
+
+fn decode(place: &ChunkPlace<'_>, rows: Range<usize>, versions: &mut Versions) -> Result<()> {
+    let chunk = &place.chunk;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    versions.ts.extend(rows.clone().map(|row| chunk.ts(row)));
+    for row in rows.clone() {
+        versions.tags.push(chunk.tag(row).map_err(|m| place.malformed(&m))?);
+    }
+    versions.show_all();
+    match chunk.values().by_codec().map_err(|m| place.malformed(&m))? {
+        ChunkValues::Template(template) => {
+            let (bytes_max, _) = chunk.values_bytes();
+            let Versions { values, ends, .. } = versions;
+            let rendered = template.values_into(rows, values, ends, bytes_max);
+            rendered.map_err(|m| place.malformed(&m))?;
+        }
+        ChunkValues::Run(_) => {
+            versions.ends_before = rows.start;
+            let decoded = chunk.decode_rows(0..chunk.rows(), &mut versions.values, &mut versions.ends);
+            decoded.map_err(|what| place.corruption(what))?;
+        }
+    }
+    Ok(())
+}
+
+/// The first of `rows` for whose timestamp `before` does not hold; it holds for none after it.
+fn partition_point(
+    chunk: &Chunk<'_>,
+    rows: Range<usize>,
+    before: impl Fn(Timestamp) -> bool,
+) -> usize {
+    let (mut low, mut high) = (rows.start, rows.end);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if before(chunk.ts(middle)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

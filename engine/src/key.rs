@@ -194,7 +194,7 @@ impl FileId {
 pub struct DatabaseId(pub u64);
 
 /// The place of a run among the runs of a version: the higher, the newer. A flush gives its run the
-/// id of its first file; a compaction keeps the rank of its newest input.
+/// id of its first file; a compaction keeps the rank of its oldest input, whose tables are the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunRank(pub u64);
 

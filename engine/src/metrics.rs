@@ -35,6 +35,18 @@ macro_rules! metrics {
     };
 }
 
+impl Metrics {
+    /// How many bytes of SSTables were written for each byte that flushes wrote: 1 where nothing was
+    /// merged, `None` before the first flush. The log is not counted, and neither are tables that
+    /// moved. It is the ratio of the counters, so it starts anew at each open, and merges of what was
+    /// flushed before the open raise it.
+    pub fn write_amplification(&self) -> Option<f64> {
+        let flushed = self.flush_bytes_written.get();
+        let written = flushed + self.compaction_bytes_written.get();
+        (flushed > 0).then(|| written as f64 / flushed as f64)
+    }
+}
+
 metrics! {
     /// Operations committed.
     ops_committed,
@@ -50,12 +62,14 @@ metrics! {
     flushes,
     /// Bytes of SSTables written by flushes.
     flush_bytes_written,
-    /// Compactions done.
+    /// Compactions done, those included that only moved tables.
     compactions,
     /// Bytes of SSTables read by compactions.
     compaction_bytes_read,
     /// Bytes of SSTables written by compactions.
     compaction_bytes_written,
+    /// Bytes of SSTables that took part in a compaction and were not rewritten.
+    compaction_bytes_moved,
     /// Filter checks that said the key is not in the file.
     filter_misses,
     /// Data blocks looked into by reads of single versions.

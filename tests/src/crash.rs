@@ -252,6 +252,43 @@ fn a_synced_database_loses_nothing_acknowledged() {
     walk(Durability::Sync, workload(1, &[Step::Drop]), 800);
 }
 
+/// Tables of keys of their own, which move; then a change to all of them, late and erased versions
+/// included, which rewrites them.
+fn workload_of_moves(between: &[Step]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let key = |round: u64, name: &str| format!("own/{round}/{name}");
+    for (round, then) in (0..4).zip(between.iter().cycle()) {
+        let value = |i: u64| noise(round << 8 | i, 700);
+        steps.extend([
+            Step::Write((0..8).map(|i| Op::put(key(round, "a"), i as i64, value(i))).collect()),
+            Step::Write(vec![Op::put(key(round, "b"), 1, [1]), Op::put(key(round, "b"), 2, [2])]),
+            Step::Flush,
+            then.clone(),
+        ]);
+    }
+    let change = |round| [Op::put(key(round, "a"), -1, "late"), Op::erase(key(round, "b"), 2)];
+    steps.push(Step::Write((0..4).flat_map(change).collect()));
+    steps.extend([Step::Compact, Step::Write(vec![Op::put("own", 0, "last")])]);
+    steps
+}
+
+#[test]
+fn tables_that_move_are_in_one_run_or_the_other() {
+    let fs = SimFs::new(0);
+    let db = Db::open(DIR, options(&fs)).unwrap();
+    for step in workload_of_moves(&[Step::Flush]) {
+        match step {
+            Step::Write(ops) => db.write(batch(&ops)).map(drop),
+            Step::Compact => db.compact(),
+            _ => db.flush(),
+        }
+        .unwrap();
+    }
+    assert!(db.metrics().compaction_bytes_moved.get() > 0 && db.metrics().compactions.get() >= 4);
+    let steps = workload_of_moves(&[Step::Flush, Step::Drop, Step::Compact, Step::Close]);
+    walk(Durability::Buffered, steps, 500);
+}
+
 #[test]
 fn a_buffered_database_keeps_a_prefix() {
     let steps = workload(6, &[Step::Drop, Step::Compact, Step::Close]);

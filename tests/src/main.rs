@@ -3,6 +3,7 @@
 mod cli;
 mod closing;
 mod common;
+mod compaction;
 mod concurrent;
 mod corruption;
 mod crash;

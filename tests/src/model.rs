@@ -103,9 +103,23 @@ fn series() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
+/// Values for keys that lie beside each other, as large together as a table that may move: where
+/// ranges are apart, their tables move, and where they meet, they are merged.
+fn range() -> impl Strategy<Value = Vec<Op>> {
+    let range = (0_u8..12, 1_u8..4, timestamp(), any::<bool>());
+    range.prop_map(|(first, keys, ts, erases)| {
+        let put = |key: u8| Op::put(format!("range/{key:02}"), ts, noise(u64::from(key), 2500));
+        let erase = |key: u8| Op::erase(format!("range/{key:02}"), ts);
+        let op = |key| if erases && key % 2 == 0 { erase(key) } else { put(key) };
+        (first..first + keys).map(op).collect()
+    })
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<Op>),
+    /// Flushes before and after.
+    WriteTable(Vec<Op>),
     Flush,
     Compact,
     /// Closes, which flushes, and opens again.
@@ -124,6 +138,7 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Write(std::iter::once(op.clone()).chain(values.into_iter().map(again)).collect())
         }),
         2 => series().prop_map(Step::Write),
+        4 => range().prop_map(Step::WriteTable),
         4 => Just(Step::Flush),
         2 => Just(Step::Compact),
         1 => Just(Step::Close),
@@ -191,6 +206,11 @@ impl Pair {
                 let seq = self.db().write(batch(ops)).unwrap();
                 self.oracle.apply(ops);
                 assert_eq!(seq, self.oracle.last_seq());
+            }
+            Step::WriteTable(ops) => {
+                self.db().flush().unwrap();
+                self.take(&Step::Write(ops.clone()));
+                self.db().flush().unwrap();
             }
             Step::Flush => self.db().flush().unwrap(),
             Step::Compact => self.db().compact().unwrap(),

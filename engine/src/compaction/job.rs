@@ -1,84 +1,164 @@
-//! Doing a merge: the records of some runs, in order, into new tables.
+//! Doing a merge: the tables of some runs into those of one.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::iter::{Cursor, MergeCursor, Record};
-use crate::key::{FileId, RunRank, SeqNo, Timestamp, ValueKind};
-use crate::table::TableBuilder;
+use super::merge::{ChunkShape, MergeSink, MergeSource, merge};
+use super::picker::{CompactionTask, Part, TABLE_OVERSIZE, TablePlace};
+use crate::error::Result;
+use crate::iter::{Cursor, Record};
+use crate::key::{FileId, RunRank, SeqNo, Timestamp};
+use crate::table::{TableBuilder, TableMeta};
 use crate::version::{Home, Run, RunCursor, Table};
 
-/// Merges `inputs`, newest first and neighbours in rank, into tables of about `table_bytes_max`. The
-/// files are durable; their names in the directory are not yet. After an error no output is left.
+/// What a merge makes of its inputs. A table of the oldest input that is in none of the lists stays
+/// where it is: the merged run has that one's rank.
+#[derive(Debug, Default)]
+pub(crate) struct Compacted {
+    /// Tables whose records are in `written`.
+    pub(crate) merged: Vec<FileId>,
+    /// Tables that were written. They are durable; their names in the directory are not yet.
+    pub(crate) written: Vec<Arc<Table>>,
+    /// Tables of newer inputs, as tables of the merged run: the same files with another rank.
+    pub(crate) moved: Vec<Arc<Table>>,
+}
+
+impl Compacted {
+    /// The files that were made, for whoever can't install them.
+    pub(crate) fn written_ids(&self) -> impl Iterator<Item = FileId> {
+        self.written.iter().map(|table| table.meta.id)
+    }
+}
+
+/// Does what `task` says of `runs`, those that it was picked from, and writes tables of about
+/// `table_bytes_max`. After an error no output is left.
 ///
-/// `oldest` says that no run is older than the inputs: then what an erase hid is gone with the merge,
-/// and the erase with it.
-///
-/// `stop` is asked now and then; `true` ends the merge with [`Error::Closed`].
+/// `give_way` is called now and then; its error ends the merge.
 pub(crate) fn run_compaction(
     home: &Home,
-    inputs: &[Arc<Run>],
-    oldest: bool,
+    runs: &[Arc<Run>],
+    task: &CompactionTask,
     table_bytes_max: u64,
-    stop: &dyn Fn() -> bool,
-) -> Result<Vec<Arc<Table>>> {
-    let mut outputs = Outputs {
-        home,
-        rank: inputs[0].rank(),
-        seqs: seq_range(inputs),
-        table_bytes_max,
-        builder: None,
-        last_key: Vec::new(),
-        ids: Vec::new(),
-        tables: Vec::new(),
-    };
-    let merged = merge(inputs, oldest, stop, &mut outputs);
-    if let Err(error) = merged {
-        home.remove_tables(outputs.ids);
-        return Err(error);
+    give_way: &dyn Fn() -> Result<()>,
+) -> Result<Compacted> {
+    let inputs = &runs[task.runs.clone()];
+    let rank = inputs[inputs.len() - 1].rank();
+    let mut outputs = Outputs::new(home, rank, table_bytes_max);
+    let mut compacted = Compacted::default();
+    let mut bytes = Bytes::default();
+    for part in &task.parts {
+        let done = match part {
+            Part::Move(place) => {
+                let table = table_at(runs, *place);
+                bytes.moved += table.meta.file_bytes;
+                compacted.moved.extend(moved_to(rank, table));
+                Ok(())
+            }
+            Part::Merge(places) => {
+                let tables: Vec<_> = places.iter().map(|&place| table_at(runs, place)).collect();
+                bytes.read += tables.iter().map(|table| table.meta.file_bytes).sum::<u64>();
+                compacted.merged.extend(tables.iter().map(|table| table.meta.id));
+                outputs.seqs = seq_range(&tables);
+                merge_tables(&tables, task.drops_erases, &mut outputs, give_way)
+            }
+        };
+        if let Err(error) = done {
+            home.remove_tables(outputs.ids);
+            return Err(error);
+        }
     }
-    let metrics = &home.tables.metrics;
-    metrics.compactions.add(1);
-    metrics.compaction_bytes_read.add(inputs.iter().map(|run| run.file_bytes()).sum());
-    metrics.compaction_bytes_written.add(outputs.tables.iter().map(|t| t.meta.file_bytes).sum());
-    Ok(outputs.tables)
+    compacted.written = outputs.tables;
+    bytes.count(home, &compacted);
+    Ok(compacted)
 }
 
-fn seq_range(inputs: &[Arc<Run>]) -> (SeqNo, SeqNo) {
-    let min = inputs.iter().map(|run| run.min_seq()).min().unwrap_or(0);
-    let max = inputs.iter().map(|run| run.max_seq()).max().unwrap_or(0);
-    (min, max)
+/// What goes to the metrics.
+#[derive(Default)]
+struct Bytes {
+    read: u64,
+    moved: u64,
 }
 
-fn merge(
-    inputs: &[Arc<Run>],
-    oldest: bool,
-    stop: &dyn Fn() -> bool,
+impl Bytes {
+    fn count(&self, home: &Home, compacted: &Compacted) {
+        let metrics = &home.tables.metrics;
+        metrics.compactions.add(1);
+        metrics.compaction_bytes_read.add(self.read);
+        metrics.compaction_bytes_moved.add(self.moved);
+        let written = compacted.written.iter().map(|table| table.meta.file_bytes);
+        metrics.compaction_bytes_written.add(written.sum());
+    }
+}
+
+fn table_at(runs: &[Arc<Run>], place: TablePlace) -> &Arc<Table> {
+    &runs[place.run].tables()[place.table]
+}
+
+/// The table in the run of this rank; `None` where it is in that run already.
+fn moved_to(rank: RunRank, table: &Table) -> Option<Arc<Table>> {
+    let meta = TableMeta { rank, ..table.meta.clone() };
+    (table.meta.rank != rank).then(|| Arc::new(Table { meta, reader: Arc::clone(&table.reader) }))
+}
+
+fn seq_range(tables: &[&Arc<Table>]) -> (SeqNo, SeqNo) {
+    let properties = || tables.iter().map(|table| &table.meta.properties);
+    let min = properties().map(|p| p.min_seq).min().unwrap_or(0);
+    (min, properties().map(|p| p.max_seq).max().unwrap_or(0))
+}
+
+/// Merges tables that are given in any order: those of a higher rank are newer.
+fn merge_tables(
+    tables: &[&Arc<Table>],
+    drops_erases: bool,
     outputs: &mut Outputs<'_>,
+    give_way: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    /// How many records go by between two looks at `stop`.
-    const STOP_RECORDS: u64 = 4096;
-    let sources = inputs.iter().map(|run| Box::new(RunCursor::new(Arc::clone(run))) as _);
-    let mut cursor = MergeCursor::new(sources.collect());
-    cursor.seek(b"", Timestamp::MIN)?;
-    let mut records = 0_u64;
-    while let Some(record) = cursor.record() {
-        records += 1;
-        if records.is_multiple_of(STOP_RECORDS) && stop() {
-            return Err(Error::Closed);
-        }
-        if !(oldest && record.tag.kind() == ValueKind::Erase) {
-            outputs.add(&record)?;
-        }
-        cursor.next()?;
-    }
+    let mut ranks: Vec<RunRank> = tables.iter().map(|table| table.meta.rank).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let sources = ranks.iter().rev().map(|&rank| {
+        let of_run = tables.iter().filter(|table| table.meta.rank == rank);
+        let run = Run::new(of_run.map(|&table| Arc::clone(table)).collect());
+        let run = run.expect("tables of one run don't overlap, so neither do some of them");
+        let mut cursor = RunCursor::new(Arc::new(run));
+        cursor.seek(b"", Timestamp::MIN)?;
+        Ok(cursor)
+    });
+    let mut sources: Vec<RunCursor> = sources.collect::<Result<_>>()?;
+    merge(&mut sources, outputs, drops_erases, give_way)?;
     outputs.end_table()
+}
+
+impl MergeSource for RunCursor {
+    /// A table's chunks are not handed out: each is decoded.
+    type Chunk<'c> = Infallible;
+
+    fn head(&self) -> Option<(&[u8], Timestamp)> {
+        Cursor::record(self).map(|record| (record.key, record.ts))
+    }
+
+    fn chunk(&self) -> Option<(ChunkShape<'_>, Infallible)> {
+        None
+    }
+
+    fn pass_chunk(&mut self) -> Result<()> {
+        unreachable!("a chunk that was not handed out")
+    }
+
+    fn record(&mut self) -> Result<Record<'_>> {
+        Ok(Cursor::record(self).expect("a record at the head"))
+    }
+
+    fn pass_record(&mut self) -> Result<()> {
+        self.next()
+    }
 }
 
 /// The tables that a merge writes, one after the other.
 struct Outputs<'h> {
     home: &'h Home,
     rank: RunRank,
+    /// The sequence numbers of the part that is being merged.
     seqs: (SeqNo, SeqNo),
     table_bytes_max: u64,
     builder: Option<TableBuilder>,
@@ -87,33 +167,46 @@ struct Outputs<'h> {
     tables: Vec<Arc<Table>>,
 }
 
-impl Outputs<'_> {
-    fn add(&mut self, record: &Record<'_>) -> Result<()> {
-        if self.should_end_table(record) {
+impl<'h> Outputs<'h> {
+    fn new(home: &'h Home, rank: RunRank, table_bytes_max: u64) -> Self {
+        Outputs {
+            home,
+            rank,
+            seqs: (0, 0),
+            table_bytes_max,
+            builder: None,
+            last_key: Vec::new(),
+            ids: Vec::new(),
+            tables: Vec::new(),
+        }
+    }
+
+    /// The builder of the table that a record of `key` goes to.
+    fn builder_for(&mut self, key: &[u8]) -> Result<&mut TableBuilder> {
+        if self.should_end_table(key) {
             self.end_table()?;
         }
-        if self.last_key != record.key {
+        if self.last_key != key {
             self.last_key.clear();
-            self.last_key.extend_from_slice(record.key);
+            self.last_key.extend_from_slice(key);
         }
-        let builder = match &mut self.builder {
-            Some(builder) => builder,
+        match &mut self.builder {
+            Some(builder) => Ok(builder),
             none => {
                 let id = self.home.new_file_id();
                 self.ids.push(id);
                 let Home { fs, dir, database, .. } = self.home;
-                none.insert(TableBuilder::create(&**fs, dir, *database, id)?)
+                Ok(none.insert(TableBuilder::create(&**fs, dir, *database, id)?))
             }
-        };
-        builder.add(record)
+        }
     }
 
     /// A full table ends with its key, so that a key's versions lie in one table, unless they are
     /// many: then it ends anywhere.
-    fn should_end_table(&self, next: &Record<'_>) -> bool {
+    fn should_end_table(&self, next_key: &[u8]) -> bool {
         let bytes = self.builder.as_ref().map_or(0, TableBuilder::file_bytes);
-        let new_key = self.last_key != next.key;
-        bytes >= self.table_bytes_max && (new_key || bytes >= 2 * self.table_bytes_max)
+        let new_key = self.last_key != next_key;
+        bytes >= self.table_bytes_max && (new_key || bytes >= TABLE_OVERSIZE * self.table_bytes_max)
     }
 
     fn end_table(&mut self) -> Result<()> {
@@ -123,5 +216,15 @@ impl Outputs<'_> {
             self.tables.push(table);
         }
         Ok(())
+    }
+}
+
+impl MergeSink<RunCursor> for Outputs<'_> {
+    fn add_record(&mut self, record: &Record<'_>) -> Result<()> {
+        self.builder_for(record.key)?.add(record)
+    }
+
+    fn add_chunk(&mut self, _: (&[u8], Timestamp), chunk: Infallible) -> Result<()> {
+        match chunk {}
     }
 }

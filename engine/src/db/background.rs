@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | `kvt-write` | the queue of batches | group commits |
 //! | `kvt-flush` | a freeze | flushes, oldest memtable first |
-//! | `kvt-compact` | the open, a flush | merges while the picker finds any |
+//! | `kvt-compact` | the open, a flush | merges while the picker finds any that is worth its cost |
+//! | | time without writes | merges further |
 //! | `kvt-sync` | time, under `Durability::Buffered` only | syncs the log |
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +22,9 @@ use crate::options::{Background, Durability, WAL_SYNC_PERIOD_MS};
 
 /// After a full disk, the next try.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
+
+/// After so long without a write, merges go further than they do beside writes.
+const IDLE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The threads of an open database.
 #[derive(Debug)]
@@ -88,21 +93,32 @@ impl Core {
     }
 
     fn serve_compactions(&self, wake: &Receiver<()>) {
+        let mut idle = false;
         loop {
             // At once, too: short sessions leave runs that no later one would merge.
-            let retry = match self.compact_while_worthwhile() {
-                Err(Error::DiskFull { .. }) => true,
-                Ok(()) => false,
+            let merged = if idle {
+                self.compact_idle()
+            } else {
+                self.compact_while_worthwhile().map(|()| true)
+            };
+            let period = match merged {
+                Ok(true) => Some(IDLE_PERIOD),
+                // Until something is flushed, there is nothing more to do.
+                Ok(false) => None,
+                Err(Error::DiskFull { .. }) => Some(RETRY_PERIOD),
                 Err(_) if self.is_closing() => return,
                 Err(error) => {
                     self.set_compaction_error(error);
                     return;
                 }
             };
-            let woken = if retry { wake.recv_timeout(RETRY_PERIOD) } else { wait(wake) };
+            let written = self.visible_seq.load(Ordering::Acquire);
+            let woken = period.map_or_else(|| wait(wake), |period| wake.recv_timeout(period));
             if woken == Err(RecvTimeoutError::Disconnected) || self.is_closing() {
                 return;
             }
+            let quiet = self.visible_seq.load(Ordering::Acquire) == written;
+            idle = quiet && woken.is_err() && period == Some(IDLE_PERIOD);
         }
     }
 

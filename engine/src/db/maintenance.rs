@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::state::Core;
-use crate::compaction::{CompactionTask, RunSize, pick, pick_all, run_compaction};
+use crate::compaction::{Compacted, Effort, Picker, RunShape, run_compaction};
 use crate::error::{Error, Result};
 use crate::flush::flush_memtable;
-use crate::key::FileId;
+use crate::key::RunRank;
 use crate::options::TABLE_BYTES_MAX;
 
 impl Core {
@@ -59,42 +59,69 @@ impl Core {
 
     /// Merges runs while the picker finds a merge that is worth its cost.
     pub(crate) fn compact_while_worthwhile(&self) -> Result<()> {
-        while self.compact(pick)? {}
+        while self.compact(Effort::Worthwhile)? {}
         Ok(())
+    }
+
+    /// Does one merge that is proportionate while nobody writes; `false` where there is none.
+    pub(crate) fn compact_idle(&self) -> Result<bool> {
+        self.compact(Effort::Idle)
     }
 
     /// Merges all runs into one.
     pub(crate) fn compact_all(&self) -> Result<()> {
-        self.compact(pick_all).map(drop)
+        self.compact(Effort::Full).map(drop)
     }
 
-    /// Does the merge that `pick` chooses; `false` where it chooses none.
-    fn compact(&self, pick: fn(&[RunSize]) -> Option<CompactionTask>) -> Result<bool> {
+    /// Does the next merge to this extent; `false` where there is none.
+    fn compact(&self, effort: Effort) -> Result<bool> {
         let _compacting = self.compacting.lock();
+        self.merge_runs(None, effort)
+    }
+
+    /// Does the next merge to this extent of the runs newer than `newer_than`, under `compacting`;
+    /// `false` where there is none.
+    ///
+    /// A long merge gives way to shorter ones: while it is under way, the runs that flushes add are
+    /// merged among themselves, so that reads meet few of them and writes need not be delayed.
+    fn merge_runs(&self, newer_than: Option<RunRank>, effort: Effort) -> Result<bool> {
         self.check_writable()?;
         let version = Arc::clone(&self.super_version.load().version);
-        let sizes: Vec<RunSize> =
-            version.runs().iter().map(|run| RunSize { file_bytes: run.file_bytes() }).collect();
-        let Some(task) = pick(&sizes) else { return Ok(false) };
-        let oldest = task.runs.end == version.runs().len();
-        let inputs = &version.runs()[task.runs];
+        let runs = version.runs_newer_than(newer_than);
         let table_bytes_max = self.options.memtable_bytes_max.min(TABLE_BYTES_MAX) as u64;
-        let stop = || self.is_closing();
-        let outputs = run_compaction(&self.home, inputs, oldest, table_bytes_max, &stop)?;
-        // Flushes add runs above the inputs meanwhile; only this thread takes runs away, under
-        // `compacting`, so the inputs are still live and still the oldest.
+        let picker = Picker {
+            runs: runs.iter().map(|run| RunShape::of(run)).collect(),
+            to_oldest: newer_than.is_none(),
+            table_bytes_max,
+        };
+        let Some(task) = picker.pick(effort) else { return Ok(false) };
+        let newest = runs[task.runs.start].rank();
+        let give_way = || {
+            self.check_open()?;
+            while self.merge_runs(Some(newest), Effort::Worthwhile)? {}
+            Ok(())
+        };
+        let compacted = run_compaction(&self.home, runs, &task, table_bytes_max, &give_way)?;
+        self.install_compaction(compacted)?;
+        Ok(true)
+    }
+
+    /// Flushes have added runs above the inputs meanwhile, and merges of those may have been
+    /// installed. Nobody but the holder of `compacting` takes runs away, so the inputs are still live
+    /// and still neighbours; the version checks it once more.
+    fn install_compaction(&self, compacted: Compacted) -> Result<()> {
         let mut versions = self.versions.lock();
-        let installed = versions.install_compaction(inputs, &outputs).map_err(|error| {
+        let Compacted { merged, written, moved } = &compacted;
+        let installed = versions.install_compaction(merged, written, moved).map_err(|error| {
             if matches!(error, Error::DiskFull { .. }) {
-                self.home.remove_tables(outputs.iter().map(|table| table.meta.id));
+                self.home.remove_tables(compacted.written_ids());
             }
             self.install_failed(error)
         })?;
         self.swap(|view| view.version = Arc::clone(&installed));
         drop(versions);
-        let obsolete = inputs.iter().flat_map(|run| run.tables()).map(|table| table.meta.id);
-        self.home.remove_tables(obsolete.collect::<Vec<FileId>>());
-        Ok(true)
+        self.home.remove_tables(compacted.merged);
+        Ok(())
     }
 
     /// A full disk is tried again; after any other failure the manifest or a table may be there or
@@ -104,5 +131,75 @@ impl Core {
             Error::DiskFull { .. } => error,
             _ => self.poison(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::compaction::Effort;
+    use crate::fs::SimFs;
+    use crate::{Background, Db, Options, WriteBatch};
+
+    fn open() -> Db {
+        let options = Options {
+            fs: Arc::new(SimFs::new(0)),
+            background: Background::Inline,
+            ..Options::default()
+        };
+        Db::open("db", options).unwrap()
+    }
+
+    fn runs(db: &Db) -> usize {
+        db.core().super_version.load().version.runs().len()
+    }
+
+    /// Bytes that don't compress.
+    fn noise(len: u32) -> Vec<u8> {
+        (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> (i % 17)) as u8).collect()
+    }
+
+    /// A run of a few hundred bytes, about one record.
+    fn write_run(db: &Db, at: i64) {
+        db.put(b"k", at, b"value").unwrap();
+        db.flush().unwrap();
+    }
+
+    #[test]
+    fn a_merge_that_gives_way_leaves_its_inputs_and_what_erases_hide_in_them() {
+        let db = open();
+        db.put(b"k", 1, noise(9000).as_slice()).unwrap();
+        db.put(b"k", 2, noise(9001).as_slice()).unwrap();
+        db.flush().unwrap();
+        let input = db.core().super_version.load().version.runs()[0].rank();
+        for at in 3..6 {
+            write_run(&db, at);
+        }
+        let mut batch = WriteBatch::new();
+        batch.erase(b"k", 2).unwrap();
+        db.write(batch).unwrap();
+        db.flush().unwrap();
+        assert_eq!(runs(&db), 5);
+        let merged = db.core().merge_runs(Some(input), Effort::Worthwhile).unwrap();
+        assert!(merged);
+        assert_eq!(runs(&db), 2);
+        assert_eq!(db.core().super_version.load().version.runs()[1].rank(), input);
+        assert_eq!(db.floor(b"k", 2).unwrap().unwrap().ts, 1);
+        assert!(!db.core().merge_runs(Some(input), Effort::Worthwhile).unwrap());
+    }
+
+    #[test]
+    fn an_idle_database_is_merged_as_far_as_is_proportionate() {
+        let db = open();
+        db.put(b"k", 1, noise(90_000).as_slice()).unwrap();
+        db.flush().unwrap();
+        for at in 2..5 {
+            write_run(&db, at);
+        }
+        assert_eq!(runs(&db), 4);
+        assert!(db.core().compact_idle().unwrap());
+        assert_eq!(runs(&db), 2, "the large one is left alone");
+        assert!(!db.core().compact_idle().unwrap());
     }
 }

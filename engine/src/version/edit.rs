@@ -5,7 +5,8 @@
 //!       removed tables: count varint, file id varint each
 //!       added tables: count varint, `table::TableMeta` each
 //! ```
-//! The first edit of a manifest is the whole state, as a change from nothing.
+//! The first edit of a manifest is the whole state, as a change from nothing. Tables are removed
+//! before others are added: one that is in both lists moves to another run, and its file stays.
 
 use crate::coding::{Decoder, put_varint};
 use crate::error::Malformed;
@@ -21,9 +22,9 @@ pub struct VersionEdit {
     pub flushed_seq: SeqNo,
     /// The first segment of the log whose operations are not all in tables.
     pub oldest_wal: FileId,
-    /// Tables that are live no more.
+    /// Tables that are live no more, or not as a part of their run.
     pub removed: Vec<FileId>,
-    /// Tables that are live from now on.
+    /// Tables that are live from now on, or as a part of another run.
     pub added: Vec<TableMeta>,
 }
 

@@ -53,12 +53,18 @@ impl Version {
         &self.runs
     }
 
+    /// The runs of a higher rank than `rank`, newest first; all of them for `None`.
+    pub(crate) fn runs_newer_than(&self, rank: Option<RunRank>) -> &[Arc<Run>] {
+        &self.runs[..self.runs.partition_point(|run| Some(run.rank()) > rank)]
+    }
+
     /// All tables, in no particular order.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.runs.iter().flat_map(|run| run.tables())
     }
 
-    /// This version without some tables and with some others.
+    /// This version without some tables and with some others. One that is in both lists moves to
+    /// another run.
     pub(crate) fn with(&self, removed: &[FileId], added: &[Arc<Table>]) -> Result<Self, String> {
         for id in removed {
             if !self.tables().any(|table| table.meta.id == *id) {

@@ -45,11 +45,6 @@ impl Run {
         &self.tables
     }
 
-    /// Size of its files, in bytes.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.tables.iter().map(|table| table.meta.file_bytes).sum()
-    }
-
     pub(crate) fn min_seq(&self) -> SeqNo {
         self.tables.iter().map(|t| t.meta.properties.min_seq).min().unwrap_or(SeqNo::MAX)
     }

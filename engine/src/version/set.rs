@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Version;
 use super::edit::VersionEdit;
 use super::run::Table;
-use super::{Run, Version};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, read_all};
 use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo};
@@ -257,15 +257,19 @@ impl VersionSet {
         self.install(&[], &added, flushed_seq, oldest_wal)
     }
 
-    /// Makes durable that these tables stand for those inputs. After an error the old state stands.
+    /// Makes durable that the records of the `merged` tables are in the `written` ones, and that the
+    /// `moved` tables, which are live, have the rank that they have here. After an error the old state
+    /// stands.
     pub(crate) fn install_compaction(
         &mut self,
-        inputs: &[Arc<Run>],
-        outputs: &[Arc<Table>],
+        merged: &[FileId],
+        written: &[Arc<Table>],
+        moved: &[Arc<Table>],
     ) -> Result<Arc<Version>> {
-        let removed: Vec<_> =
-            inputs.iter().flat_map(|run| run.tables()).map(|table| table.meta.id).collect();
-        self.install(&removed, outputs, self.flushed_seq, self.oldest_wal)
+        let moved_ids = moved.iter().map(|table| table.meta.id);
+        let removed: Vec<FileId> = merged.iter().copied().chain(moved_ids).collect();
+        let added: Vec<Arc<Table>> = written.iter().chain(moved).cloned().collect();
+        self.install(&removed, &added, self.flushed_seq, self.oldest_wal)
     }
 
     fn install(

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 
 use super::state::{Core, SuperVersion};
 use crate::error::Result;
-use crate::key::{Entry, SeqNo, Tag, Timestamp, ValueKind};
+use crate::key::{Entry, KeyHash, SeqNo, Tag, Timestamp, ValueKind};
 use crate::memtable::{Memtable, MemtableVersion};
-use crate::table::{KeyHash, TableVersion};
+use crate::table::TableVersion;
 use crate::version::Table;
 
 /// The sources that a read meets without allocating.
@@ -96,7 +96,7 @@ impl SuperVersion {
         visible: SeqNo,
     ) -> Result<Option<Found<'_>>> {
         let mut best: Option<(usize, Found<'_>)> = None;
-        let mut hash = None;
+        let hash = KeyHash::of(key);
         for candidate in self.candidates(key, bound) {
             if let Some((best_age, best)) = &best {
                 if candidate.ts_max < best.ts() {
@@ -108,10 +108,9 @@ impl SuperVersion {
             }
             let found = match candidate.source {
                 Source::Memtable(memtable) => memtable
-                    .floor(key, bound, visible)
+                    .floor(key, hash, bound, visible)
                     .map(|version| Found::Memtable(memtable, version)),
                 Source::Table(table) => {
-                    let hash = *hash.get_or_insert_with(|| KeyHash::of(key));
                     if !table.reader.may_contain(hash) {
                         continue;
                     }

@@ -42,7 +42,6 @@ mod reader;
 mod tests;
 
 pub(crate) use builder::TableBuilder;
-pub(crate) use filter::KeyHash;
 pub(crate) use format::{FOOTER_BYTES, FORMAT_VERSION};
 pub use format::{TableMeta, TableProperties};
 pub(crate) use iter::{DecodedChunk, TableCursor};

@@ -14,7 +14,7 @@ use super::*;
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::iter::{Cursor, Record};
-use crate::key::{DatabaseId, FileId, RunRank, Tag, Timestamp, ValueType};
+use crate::key::{DatabaseId, FileId, KeyHash, RunRank, Tag, Timestamp, ValueType};
 use crate::metrics::Metrics;
 
 type Records = BTreeMap<(Vec<u8>, Timestamp), (Tag, Vec<u8>)>;

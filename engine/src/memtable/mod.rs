@@ -23,8 +23,8 @@
 //!   published before.
 //! - What is taken from the arena is at most twice what is charged, and what is charged is at most
 //!   the capacity. Only the chunks of in-order versions and the tables of the index take more than
-//!   they charge: they double ahead of their use. The arena is twice the capacity for that, in address space; memory that is
-//!   never stored to is never committed.
+//!   they charge: they double ahead of their use. The arena is twice the capacity for that, in address
+//!   space; memory that is never stored to is never committed.
 
 mod arena;
 mod cursor;
@@ -141,6 +141,11 @@ impl Memtable {
     /// What the records take, in bytes, their order included.
     pub(crate) fn used_bytes(&self) -> usize {
         self.charged_words.load(Ordering::Relaxed) as usize * WORD_BYTES
+    }
+
+    /// The share of its capacity that is used, from 0 to 1.
+    pub(crate) fn fill(&self) -> f64 {
+        self.charged_words.load(Ordering::Relaxed) as f64 / self.capacity_words as f64
     }
 
     /// Whether nothing was inserted yet.

@@ -170,10 +170,7 @@ impl Core {
         let mut memtable = active.writer();
         let mut seq = first_seq;
         for batch in group {
-            for op in batch.ops() {
-                memtable.insert(seq, &op);
-                seq += 1;
-            }
+            seq = memtable.insert_all(seq, batch.ops());
         }
         seq - 1
     }

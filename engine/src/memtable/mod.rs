@@ -42,6 +42,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use self::arena::{Allocator, Arena, NULL, WORD_BYTES, word_of, words_for};
 use self::index::{EMPTY_INDEX_WORDS, INDEXED_KEY_WORDS, KeyIndex};
@@ -69,6 +70,9 @@ const _: () =
 
 /// What an empty memtable takes.
 const EMPTY_WORDS: u32 = HEAD_WORDS + EMPTY_INDEX_WORDS;
+
+/// The most records whose keys are looked for before the first of them is inserted.
+const LOOKED_FOR_TOGETHER: usize = 16;
 
 /// The newest records of the database.
 pub(crate) struct Memtable {
@@ -262,14 +266,49 @@ impl MemtableWriter<'_> {
     /// Inserts one record, which readers see when they ask with `seq` or above. `seq` is above that
     /// of every record before, and the caller made sure of room ([`Memtable::has_room_for`]).
     pub(crate) fn insert(&mut self, seq: SeqNo, op: &Op<'_>) {
+        let hash = KeyHash::of(op.key);
+        let node = self.memtable.find_key(op.key, hash);
+        self.insert_at(seq, op, hash, node);
+    }
+
+    /// Inserts these records as [`insert`](Self::insert) does, with seqs from `first_seq` on, and
+    /// returns the seq that comes next. The keys of several records are looked for before the first of
+    /// them is inserted: then the memory that they lie in is waited for together.
+    pub(crate) fn insert_all<'o>(
+        &mut self,
+        first_seq: SeqNo,
+        mut ops: impl Iterator<Item = Op<'o>>,
+    ) -> SeqNo {
+        let mut seq = first_seq;
+        let mut found = SmallVec::<[(Op<'o>, KeyHash, u32); LOOKED_FOR_TOGETHER]>::new();
+        loop {
+            found.clear();
+            found.extend(ops.by_ref().take(LOOKED_FOR_TOGETHER).map(|op| {
+                let hash = KeyHash::of(op.key);
+                (op, hash, self.memtable.find_key(op.key, hash))
+            }));
+            if found.is_empty() {
+                return seq;
+            }
+            for &(op, hash, mut node) in &found {
+                // A record before it may have brought the key.
+                if node == NULL {
+                    node = self.memtable.find_key(op.key, hash);
+                }
+                self.insert_at(seq, &op, hash, node);
+                seq += 1;
+            }
+        }
+    }
+
+    /// Inserts a record whose key has this node, or [`NULL`] where it has none.
+    fn insert_at(&mut self, seq: SeqNo, op: &Op<'_>, hash: KeyHash, node: u32) {
         let memtable = self.memtable;
         let WriterState { allocator, heights } = &mut *self.state;
         let encoded_bytes_min = OP_ENCODED_BYTES_MIN + op.key.len() + op.value.len();
         assert!(memtable.has_room_for(1, encoded_bytes_min), "an insert into a full memtable");
         memtable.widen_fences(seq, op.ts);
 
-        let hash = KeyHash::of(op.key);
-        let node = memtable.find_key(op.key, hash);
         if node == NULL {
             memtable.insert_key(allocator, heights, seq, op, hash);
         } else {

@@ -75,11 +75,8 @@ fn bytes_max(records: &[Record]) -> usize {
 /// A memtable of just the size, with seqs from 1.
 fn filled(records: &[Record]) -> Arc<Memtable> {
     let memtable = Arc::new(Memtable::new(bytes_max(records)));
-    let mut writer = memtable.writer();
-    for (seq, record) in (1..).zip(records) {
-        writer.insert(seq, &record.op());
-    }
-    drop(writer);
+    let next_seq = memtable.writer().insert_all(1, records.iter().map(Record::op));
+    assert_eq!(next_seq, records.len() as SeqNo + 1);
     memtable
 }
 

@@ -11,6 +11,9 @@ use crate::{Result, ours};
 /// The data set on which everything is measured.
 const MAIN: &str = "telemetry";
 
+/// The same, a fifth of it late.
+const LATE: &str = "late20";
+
 /// Puts what the figures say into the places of a frame: `{{name}}` on a line of its own. The error
 /// names a place that nobody knows.
 pub fn document(frame: &str, figures: &Figures) -> Result<String> {
@@ -33,9 +36,8 @@ fn part(name: &str, figures: &Figures) -> Result<String> {
         "data sets" => table::data_sets(figures),
         "targets" => targets::table(figures),
         "main" => table::measures(figures, MAIN, &measures_of(figures, MAIN, &columns), &columns),
-        "late" => table::measures(
+        "late" => table::late(
             figures,
-            "late20",
             &[measures::LOADED_UNIFORM, measures::UNIFORM, measures::BYTES, measures::INGEST],
             &columns,
         ),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{count, shown};
+use super::{LATE, MAIN, count, shown};
 use crate::figures::Figures;
 use crate::measures::{self, Better, Measure};
 use crate::ours;
@@ -45,30 +45,41 @@ pub(super) fn measures(
     rows: &[Measure],
     columns: &[&str],
 ) -> String {
-    let mut names = vec!["what"];
-    names.extend(columns);
-    names.push("ours to the best of the others");
-    let mut out = header(&names);
-    for measure in rows {
-        let _ = write!(out, "\n| {} |", measure.name);
-        let _ = write!(out, "{}", cells(figures, data, *measure, columns));
-    }
-    out
+    let rows = rows.iter().map(|measure| (measure.name.to_owned(), data, *measure));
+    ratios(figures, "what", rows, columns)
 }
 
 /// A row a data set, of one measure.
 pub(super) fn by_data(figures: &Figures, measure: Measure, columns: &[&str]) -> String {
-    let mut names = vec!["data set"];
+    let sets = figures.data.iter().map(|data| data.name.as_str()).filter(|name| {
+        !name.starts_with("growth")
+            && columns.iter().any(|who| figures.median(name, measure, who).is_some())
+    });
+    ratios(figures, "data set", sets.map(|name| (format!("`{name}`"), name, measure)), columns)
+}
+
+/// The late data beside the same in order, of each measure.
+pub(super) fn late(figures: &Figures, rows: &[Measure], columns: &[&str]) -> String {
+    let rows = rows.iter().flat_map(|measure| {
+        [("in order", MAIN), ("20 % late", LATE)]
+            .map(|(order, data)| (format!("{}: {order}", measure.name), data, *measure))
+    });
+    ratios(figures, "what", rows, columns)
+}
+
+/// Rows of a label, a data set and a measure.
+fn ratios<'a>(
+    figures: &Figures,
+    first: &str,
+    rows: impl Iterator<Item = (String, &'a str, Measure)>,
+    columns: &[&str],
+) -> String {
+    let mut names = vec![first];
     names.extend(columns);
     names.push("ours to the best of the others");
     let mut out = header(&names);
-    for data in &figures.data {
-        if columns.iter().any(|who| figures.median(&data.name, measure, who).is_some())
-            && !data.name.starts_with("growth")
-        {
-            let _ = write!(out, "\n| `{}` |", data.name);
-            let _ = write!(out, "{}", cells(figures, &data.name, measure, columns));
-        }
+    for (label, data, measure) in rows {
+        let _ = write!(out, "\n| {label} |{}", cells(figures, data, measure, columns));
     }
     out
 }

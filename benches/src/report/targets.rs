@@ -1,7 +1,7 @@
 //! What was aimed at, and whether it was reached: computed from the figures.
 
 use super::table::{best_of_others, header};
-use super::{MAIN, databases, ratio, shown};
+use super::{LATE, MAIN, databases, ratio, shown};
 use crate::figures::Figures;
 use crate::measures::{self, Better, Measure};
 use crate::ours;
@@ -218,7 +218,7 @@ impl Source<'_> {
 
     /// The rate on late data to the rate on the same data in order.
     fn late(&self, measure: Measure) -> Option<f64> {
-        ratio(measure.better, self.ours("late20", measure)?, self.ours(MAIN, measure)?)
+        ratio(measure.better, self.ours(LATE, measure)?, self.ours(MAIN, measure)?)
     }
 }
 

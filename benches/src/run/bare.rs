@@ -11,8 +11,8 @@ use crate::machine::write_back;
 
 pub(super) const NAME: &str = "bare loop";
 
-pub(super) const SETTINGS: &str = "callers hand 128 bytes each to one thread, which writes all that wait into a file of zeros that was \
-     synced before, calls fdatasync, and wakes them";
+pub(super) const SETTINGS: &str = "callers hand 128 bytes each to one thread, which writes all that \
+    wait into a file of zeros that was synced before, calls fdatasync, and wakes them";
 
 /// About what a put of the telemetry takes in a log.
 const RECORD: [u8; 128] = [0x5a; 128];

@@ -7,11 +7,12 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use kvtimedb_benches::{BATCH_OPS, Rng, Telemetry};
+use kvtimedb_benches::data::Telemetry;
+use kvtimedb_benches::{BATCH_OPS, Rng};
 use kvtimedb_engine::{Db, Durability, Options, Timestamp, ValueRef};
 
-const DATA: Telemetry = Telemetry { keys: 10_000, versions: 100 };
-const SMALL: Telemetry = Telemetry { keys: 1_000, versions: 100 };
+const DATA: Telemetry = Telemetry::new(10_000, 100);
+const SMALL: Telemetry = Telemetry::new(1_000, 100);
 
 /// All values fit the cache once they are decompressed: a warm database.
 const WARM_BYTES: usize = 512 << 20;
@@ -43,7 +44,7 @@ fn put(c: &mut Criterion) {
         });
     });
     group.throughput(Throughput::Elements(BATCH_OPS as u64));
-    let endless = Telemetry { keys: 10_000, versions: u64::MAX / 10_000 };
+    let endless = Telemetry::new(10_000, u64::MAX / 10_000);
     let mut batches = endless.batches();
     group.bench_function("batch of 1000, buffered", |b| {
         b.iter_batched(

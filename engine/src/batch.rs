@@ -8,6 +8,10 @@
 //! ```
 //! A tombstone has a value of length 0.
 
+mod columns;
+
+pub use columns::{BytesColumn, Columns, ValueTypes};
+
 use crate::coding::{Decoder, put_bytes};
 use crate::error::{Error, Malformed, Result};
 use crate::key::{KEY_BYTES_MAX, Tag, Timestamp, VALUE_BYTES_MAX, ValueKind, ValueRef};
@@ -107,12 +111,18 @@ impl WriteBatch {
         if encoded_bytes_max > BATCH_BYTES_MAX {
             return too_long("a batch", encoded_bytes_max, BATCH_BYTES_MAX);
         }
+        // At once: a batch of one operation is one allocation.
+        self.encoded.reserve(op_bytes_max(key, value));
+        self.encode(tag, key, ts, value);
+        Ok(())
+    }
+
+    fn encode(&mut self, tag: Tag, key: &[u8], ts: Timestamp, value: &[u8]) {
         self.encoded.push(tag.to_byte());
         put_bytes(&mut self.encoded, key);
         self.encoded.extend_from_slice(&ts.to_le_bytes());
         put_bytes(&mut self.encoded, value);
         self.ops += 1;
-        Ok(())
     }
 }
 

@@ -12,6 +12,11 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// How many bytes [`put_varint`] appends.
+pub(crate) fn varint_bytes(value: u64) -> usize {
+    (value | 1).ilog2() as usize / 7 + 1
+}
+
 /// Appends `value` as a zigzag varint: short where the value is near zero, on either side.
 pub(crate) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
     put_varint(out, (value << 1 ^ value >> 63) as u64);
@@ -154,7 +159,9 @@ mod tests {
         fn varints_and_strings_come_back(values: Vec<u64>, text: Vec<u8>) {
             let mut out = Vec::new();
             for &value in &values {
+                let before = out.len();
                 put_varint(&mut out, value);
+                prop_assert_eq!(out.len() - before, varint_bytes(value));
                 put_zigzag(&mut out, value as i64);
             }
             put_bytes(&mut out, &text);

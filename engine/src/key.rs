@@ -8,6 +8,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// The user's moment: an opaque signed number. The engine orders it and never interprets it.
 pub type Timestamp = i64;
 
@@ -103,6 +105,16 @@ impl fmt::Debug for Tag {
             ValueKind::Put => write!(f, "Put({:?})", self.value_type()),
             kind => write!(f, "{kind:?}"),
         }
+    }
+}
+
+/// The hash of a key, for whoever asks whether a key is somewhere: computed once a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    pub(crate) fn of(key: &[u8]) -> Self {
+        KeyHash(xxh3_64(key))
     }
 }
 

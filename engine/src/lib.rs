@@ -48,7 +48,7 @@ mod table;
 mod version;
 mod wal;
 
-pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, WriteBatch};
+pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BytesColumn, Columns, ValueTypes, WriteBatch};
 pub use db::{
     AsOf, Db, ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
     History, Scan,

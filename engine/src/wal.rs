@@ -22,6 +22,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::batch::{Op, Ops};
 use crate::coding::Decoder;
 use crate::error::{Error, Malformed, Result};
@@ -35,6 +37,9 @@ use crate::record::{
 
 /// The bytes of a BATCH payload before its operations.
 const BATCH_HEADER_BYTES: usize = 12;
+
+/// The parts of a record that are put together without an allocation.
+const PARTS_INLINE: usize = 16;
 
 /// Writes one segment. One thread appends; [`WalWriter::sync_handle`] is for others.
 #[derive(Debug)]
@@ -67,11 +72,11 @@ impl WalWriter {
 
     /// Appends the batches of a group commit, `ops` operations in all and at least one, as one
     /// record. Errors are those of [`RecordWriter::append`].
-    pub(crate) fn append_group(
+    pub(crate) fn append_group<'b>(
         &mut self,
         first_seq: SeqNo,
         ops: usize,
-        encoded: &[&[u8]],
+        encoded: impl Iterator<Item = &'b [u8]>,
     ) -> Result<()> {
         assert!(!self.sealed, "a group was appended to a sealed WAL segment");
         assert!(ops > 0, "an empty group was committed");
@@ -82,9 +87,11 @@ impl WalWriter {
         let mut header = [0; BATCH_HEADER_BYTES];
         header[..8].copy_from_slice(&first_seq.to_le_bytes());
         header[8..].copy_from_slice(&count.to_le_bytes());
-        let mut payload = Vec::with_capacity(1 + encoded.len());
-        payload.push(&header[..]);
-        payload.extend_from_slice(encoded);
+        let mut payload = SmallVec::<[&[u8]; PARTS_INLINE]>::new();
+        payload.push(&header);
+        for batch in encoded {
+            payload.push(batch);
+        }
         self.log.append(RecordType::Batch, &payload)
     }
 

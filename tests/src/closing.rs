@@ -194,6 +194,77 @@ fn after_a_failed_seal_the_database_opens() {
     }
 }
 
+fn segments(fs: &SimFs) -> usize {
+    fs.file_names().iter().filter(|file| file.extension().is_some_and(|e| e == "wal")).count()
+}
+
+/// Writes until the log thread has made the log's next segment.
+fn write_until_the_next_segment_is_there(db: &Db, fs: &SimFs) -> i64 {
+    let value = noise(1, 4000);
+    let begun = Instant::now();
+    for ts in 0.. {
+        if segments(fs) == 2 {
+            return ts;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no segment was made ahead");
+        let key = if ts % 2 == 0 { "even" } else { "odd" };
+        db.put(key.as_bytes(), ts, value.as_slice()).unwrap();
+        thread::yield_now();
+    }
+    unreachable!("the loop above has no end");
+}
+
+/// A segment is made before it is needed: a crash leaves it unused behind the last one, a freeze goes
+/// on in it, and a close takes it away.
+#[test]
+fn a_segment_made_ahead_is_ignored_used_or_removed() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let fs = SimFs::new(1);
+        let live =
+            Options { memtable_bytes_max: 512 << 10, ..threads(Arc::new(fs.clone()), durability) };
+        let db = Db::open(DIR, live).unwrap();
+        let written = write_until_the_next_segment_is_there(&db, &fs);
+        let check = |fs: &SimFs, what: &str| {
+            let reopened = Options { memtable_bytes_max: 16 << 20, ..options(fs) };
+            let db = Db::open(DIR, reopened).unwrap();
+            assert_eq!(db.visible_seq(), written as u64, "{durability:?}, {what}");
+            for ts in 0..written {
+                let key = if ts % 2 == 0 { "even" } else { "odd" };
+                let found = db.floor(key.as_bytes(), ts).unwrap().map(|entry| entry.ts);
+                assert_eq!(found, Some(ts), "{durability:?}, {what}");
+            }
+        };
+        let crashed = fs.fork();
+        crashed.crash(Survival::Everything);
+        check(&crashed, "a crash with the segment unused");
+        db.flush().unwrap();
+        let crashed = fs.fork();
+        crashed.crash(Survival::Synced);
+        check(&crashed, "a crash with the segment in use");
+        assert_eq!(segments(&fs), 1, "{durability:?}: the segment made ahead is the live one");
+        db.close().unwrap();
+        check(&fs, "a close");
+        let db = Db::open(DIR, threads(Arc::new(fs.clone()), durability)).unwrap();
+        drop(db);
+        assert_eq!(segments(&fs), 1, "{durability:?}");
+    }
+}
+
+/// What a close that had nothing to flush left of the segment that was made ahead.
+#[test]
+fn a_close_leaves_no_segment_that_was_made_ahead() {
+    let fs = SimFs::new(1);
+    let options = Options {
+        memtable_bytes_max: 16 << 20,
+        ..threads(Arc::new(fs.clone()), Durability::Buffered)
+    };
+    let db = Db::open(DIR, options).unwrap();
+    write_until_the_next_segment_is_there(&db, &fs);
+    // Without the flush of a close: the live segment stays, to be replayed.
+    drop(db);
+    assert_eq!(segments(&fs), 1);
+}
+
 /// The callback waited for room in the queue that its own thread should have emptied.
 #[test]
 fn a_callback_may_drop_the_last_handle_while_the_queue_is_full() {

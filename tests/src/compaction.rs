@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kvtimedb_engine::fs::SimFs;
 use kvtimedb_engine::inspect::{Depth, verify_directory};
-use kvtimedb_engine::{Background, Db, Options, Timestamp};
+use kvtimedb_engine::{Background, Db, Entry, Options, Order, Timestamp};
 
 use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
 
@@ -134,14 +134,18 @@ fn a_reader_goes_on_while_the_tables_it_reads_move_and_go() {
         subject.write_table(&range(first, 1));
     }
     let expected = subject.oracle.history(b"key/0015", Timestamp::MIN, Timestamp::MAX);
-    let history = subject.db.history(b"key/0015", Timestamp::MIN, Timestamp::MAX).unwrap();
+    let (min, max) = (Timestamp::MIN, Timestamp::MAX);
+    let mut history = subject.db.history(b"key/0015", min, max, Order::Ascending).unwrap();
     // Moves all, then rewrites all.
     subject.db.compact().unwrap();
     for first in (0..40).step_by(10) {
         subject.write_table(&range(first, 2));
     }
     subject.db.compact().unwrap();
-    let found: Vec<_> = history.map(Result::unwrap).collect();
+    let mut found = Vec::new();
+    while let Some(version) = history.next().unwrap() {
+        found.push(Entry::from(version));
+    }
     assert_eq!(found, expected);
     subject.check("rewritten");
     subject.close_and_verify();

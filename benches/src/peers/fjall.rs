@@ -5,41 +5,45 @@ use std::path::Path;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use kvtimedb_engine::Timestamp;
 
-use super::{
-    BUFFER_BYTES, CACHE_BYTES, Kind, Peer, Point, Reader, Result, Writes, composite, ts_if_of,
-};
+use super::{CACHE_BYTES, Composite, KeyForm, Kind, Peer, Reader, Result, Setup, Writes};
+use crate::data::Part;
 
 pub(super) const KIND: Kind = Kind {
     name: "fjall",
     packages: &["fjall", "lsm-tree"],
     settings: "key ‖ inverted timestamp; cache 512 MiB, memtable 64 MiB, 2 workers, otherwise the \
                defaults (blocks of 4 KiB, lz4 from level 2 on); a floor is the first of a range. The \
-               held view is one snapshot.",
+               held view is one snapshot. Its journal, which it keeps after a clean close, is not \
+               among its bytes.",
+    merges: true,
+    kept_log: "jnl",
     open,
 };
 
-fn open(dir: &Path, writes: Writes) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: Setup) -> Result<Box<dyn Peer>> {
     let db = Database::builder(dir).cache_size(CACHE_BYTES as u64).worker_threads(2).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(BUFFER_BYTES as u64);
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(setup.buffer_bytes as u64);
     let points = db.keyspace("points", options)?;
-    let persist = match writes {
+    let persist = match setup.writes {
         Writes::Buffered => PersistMode::Buffer,
         Writes::Durable => PersistMode::SyncData,
     };
-    Ok(Box::new(Fjall { db, points, persist }))
+    Ok(Box::new(Fjall { db, points, persist, form: setup.form }))
 }
 
 struct Fjall {
     db: Database,
     points: Keyspace,
     persist: PersistMode,
+    form: KeyForm,
 }
 
 impl Peer for Fjall {
-    fn write(&self, points: &[Point]) -> Result<()> {
+    fn write(&self, points: &Part<'_>) -> Result<()> {
         let mut batch = self.db.batch().durability(Some(self.persist));
-        for point in points {
-            batch.insert(&self.points, composite(&point.key, point.ts), point.value.as_slice());
+        for point in points.iter() {
+            let key = self.form.composite(point.key, point.ts);
+            batch.insert(&self.points, &*key, point.value);
         }
         Ok(batch.commit()?)
     }
@@ -68,12 +72,27 @@ struct FreshReader<'db>(&'db Fjall);
 
 impl Reader for FreshReader<'_> {
     fn floor(&mut self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
-        let range = composite(key, at)..=composite(key, Timestamp::MIN);
-        first(key, self.0.points.range(range))
+        let (first, last) = between(self.0.form, key, at, Timestamp::MIN);
+        let Some(entry) = self.0.points.range(&*first..=&*last).next() else { return Ok(None) };
+        let (k, value) = entry.into_inner()?;
+        Ok(first.ts_of(&k).map(|ts| (ts, value.to_vec())))
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        all(key, self.0.points.prefix(key), visit)
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        let (first, last) = between(self.0.form, key, to, from);
+        for entry in self.0.points.range(&*first..=&*last) {
+            let (k, value) = entry.into_inner()?;
+            if let Some(ts) = first.ts_of(&k) {
+                visit(ts, &value);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -81,27 +100,33 @@ struct HeldReader<'db>(Snapshot, &'db Fjall);
 
 impl Reader for HeldReader<'_> {
     fn floor(&mut self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
-        let range = composite(key, at)..=composite(key, Timestamp::MIN);
-        first(key, self.0.range(&self.1.points, range))
-    }
-
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        all(key, self.0.prefix(&self.1.points, key), visit)
-    }
-}
-
-fn first(key: &[u8], mut entries: fjall::Iter) -> Result<Option<(Timestamp, Vec<u8>)>> {
-    let Some(entry) = entries.next() else { return Ok(None) };
-    let (k, value) = entry.into_inner()?;
-    Ok(ts_if_of(key, &k).map(|ts| (ts, value.to_vec())))
-}
-
-fn all(key: &[u8], entries: fjall::Iter, visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-    for entry in entries {
+        let (first, last) = between(self.1.form, key, at, Timestamp::MIN);
+        let Some(entry) = self.0.range(&self.1.points, &*first..=&*last).next() else {
+            return Ok(None);
+        };
         let (k, value) = entry.into_inner()?;
-        if let Some(ts) = ts_if_of(key, &k) {
-            visit(ts, &value);
-        }
+        Ok(first.ts_of(&k).map(|ts| (ts, value.to_vec())))
     }
-    Ok(())
+
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        let (first, last) = between(self.1.form, key, to, from);
+        for entry in self.0.range(&self.1.points, &*first..=&*last) {
+            let (k, value) = entry.into_inner()?;
+            if let Some(ts) = first.ts_of(&k) {
+                visit(ts, &value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The keys that bound the versions of `key` from `from` back to `to`.
+fn between(form: KeyForm, key: &[u8], from: Timestamp, to: Timestamp) -> (Composite, Composite) {
+    (form.composite(key, from), form.composite(key, to))
 }

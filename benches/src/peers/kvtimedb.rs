@@ -2,38 +2,38 @@
 
 use std::path::Path;
 
-use kvtimedb_engine::{Db, Durability, Options, Order, Timestamp, ValueRef, WriteBatch};
+use kvtimedb_engine::{Db, Durability, Timestamp, WriteBatch};
 
-use super::{BUFFER_BYTES, CACHE_BYTES, Kind, Peer, Point, Reader, Result, Writes};
+use super::{CACHE_BYTES, Kind, Peer, Reader, Result, Setup, Writes};
+use crate::data::{DataSet, Part};
+use crate::ours;
 
 pub(super) const KIND: Kind = Kind {
-    name: "KVTimeDB",
+    name: ours::NAME,
     packages: &["kvtimedb-engine"],
-    settings: "memtable 64 MiB, cache 512 MiB, otherwise the defaults.",
+    settings: "memtable 64 MiB, cache 512 MiB, otherwise the defaults. A history ascends, the others' \
+               descend.",
+    merges: true,
+    kept_log: "",
     open,
 };
 
-fn open(dir: &Path, writes: Writes) -> Result<Box<dyn Peer>> {
-    let durability = match writes {
+fn open(dir: &Path, setup: Setup) -> Result<Box<dyn Peer>> {
+    let durability = match setup.writes {
         Writes::Buffered => Durability::Buffered,
         Writes::Durable => Durability::Sync,
     };
-    let options = Options {
-        durability,
-        cache_bytes_max: CACHE_BYTES,
-        memtable_bytes_max: BUFFER_BYTES,
-        ..Options::default()
-    };
-    Ok(Box::new(Ours(Db::open(dir, options)?)))
+    let db = ours::open(dir, durability, setup.buffer_bytes, CACHE_BYTES)?;
+    Ok(Box::new(Ours(db, setup.set)))
 }
 
-struct Ours(Db);
+struct Ours(Db, DataSet);
 
 impl Peer for Ours {
-    fn write(&self, points: &[Point]) -> Result<()> {
+    fn write(&self, points: &Part<'_>) -> Result<()> {
         let mut batch = WriteBatch::new();
-        for point in points {
-            batch.put(&point.key, point.ts, ValueRef::json(&point.value))?;
+        for point in points.iter() {
+            batch.put(point.key, point.ts, self.1.value(point.value))?;
         }
         self.0.write(batch)?;
         Ok(())
@@ -60,12 +60,13 @@ impl Reader for OurReader<'_> {
         Ok(self.0.floor(key, at)?.map(|entry| (entry.ts, entry.value)))
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        let order = Order::Ascending;
-        let mut history = self.0.history(key, Timestamp::MIN, Timestamp::MAX, order)?;
-        while let Some(version) = history.next()? {
-            visit(version.ts, version.value);
-        }
-        Ok(())
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        ours::history(self.0, key, from, to, visit)
     }
 }

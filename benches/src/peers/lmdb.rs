@@ -3,6 +3,7 @@
 //! Its open is `unsafe` since nobody else may change the mapped file meanwhile.
 #![allow(unsafe_code)]
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
@@ -11,7 +12,8 @@ use heed::{
 };
 use kvtimedb_engine::Timestamp;
 
-use super::{Kind, Peer, Point, Reader, Result, Writes, composite, ts_if_of};
+use super::{KeyForm, Kind, Peer, Reader, Result, Setup, Writes};
+use crate::data::Part;
 
 pub(super) const KIND: Kind = Kind {
     name: "LMDB",
@@ -19,6 +21,8 @@ pub(super) const KIND: Kind = Kind {
     settings: "key ‖ inverted timestamp; map 64 GiB, no WRITEMAP; buffered writes with NOSYNC (a power \
                loss may then damage the whole file); a floor is a read transaction and a \
                set-range. Compacted by a compacting copy. The held view is one read transaction.",
+    merges: false,
+    kept_log: "",
     open,
 };
 
@@ -27,22 +31,22 @@ const MAP_BYTES: usize = 64 << 30;
 
 type Points = Database<'static, Bytes, Bytes>;
 
-fn open(dir: &Path, writes: Writes) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Lmdb::open(dir, writes)?))
+fn open(dir: &Path, setup: Setup) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Lmdb::open(dir, setup)?))
 }
 
 struct Lmdb {
     env: Env,
     points: Points,
     dir: PathBuf,
-    writes: Writes,
+    setup: Setup,
 }
 
 impl Lmdb {
-    fn open(dir: &Path, writes: Writes) -> Result<Lmdb> {
+    fn open(dir: &Path, setup: Setup) -> Result<Lmdb> {
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP_BYTES);
-        if writes == Writes::Buffered {
+        if setup.writes == Writes::Buffered {
             // SAFETY: without a sync only a crash of the system damages the file, and a benchmark
             // does not open it again after one.
             unsafe { options.flags(EnvFlags::NO_SYNC) };
@@ -56,15 +60,22 @@ impl Lmdb {
                 Ok(CommitOrAbort::<_, ()>::Commit(points))
             })?
             .unwrap_commit();
-        Ok(Lmdb { env, points, dir: dir.to_owned(), writes })
+        Ok(Lmdb { env, points, dir: dir.to_owned(), setup })
+    }
+}
+
+impl Lmdb {
+    fn view(&self) -> Result<HeldReader<'_>> {
+        Ok(HeldReader(self.env.read_txn()?, self.points, self.setup.form))
     }
 }
 
 impl Peer for Lmdb {
-    fn write(&self, points: &[Point]) -> Result<()> {
+    fn write(&self, points: &Part<'_>) -> Result<()> {
         let mut txn = self.env.write_txn()?;
-        for point in points {
-            self.points.put(&mut txn, &composite(&point.key, point.ts), &point.value)?;
+        for point in points.iter() {
+            let key = self.setup.form.composite(point.key, point.ts);
+            self.points.put(&mut txn, &key, point.value)?;
         }
         Ok(txn.commit()?)
     }
@@ -74,16 +85,16 @@ impl Peer for Lmdb {
     }
 
     fn held_view(&self) -> Result<Option<Box<dyn Reader + '_>>> {
-        Ok(Some(Box::new(HeldReader(self.env.read_txn()?, self.points))))
+        Ok(Some(Box::new(self.view()?)))
     }
 
     fn compact(self: Box<Self>) -> Result<Box<dyn Peer>> {
-        let Lmdb { env, dir, writes, .. } = *self;
+        let Lmdb { env, dir, setup, .. } = *self;
         let copy = dir.join("copy");
         env.copy_to_path(&copy, CompactionOption::Enabled)?.sync_all()?;
         env.prepare_for_closing().wait();
         std::fs::rename(copy, dir.join("data.mdb"))?;
-        open(&dir, writes)
+        open(&dir, setup)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -97,26 +108,42 @@ struct FreshReader<'db>(&'db Lmdb);
 
 impl Reader for FreshReader<'_> {
     fn floor(&mut self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
-        HeldReader(self.0.env.read_txn()?, self.0.points).floor(key, at)
+        self.0.view()?.floor(key, at)
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        HeldReader(self.0.env.read_txn()?, self.0.points).history(key, visit)
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        self.0.view()?.history(key, from, to, visit)
     }
 }
 
-struct HeldReader<'db>(RoTxn<'db, WithTls>, Points);
+struct HeldReader<'db>(RoTxn<'db, WithTls>, Points, KeyForm);
 
 impl Reader for HeldReader<'_> {
     fn floor(&mut self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
-        let found = self.1.get_greater_than_or_equal_to(&self.0, &composite(key, at))?;
-        Ok(found.and_then(|(k, value)| Some((ts_if_of(key, k)?, value.to_vec()))))
+        let HeldReader(txn, points, form) = self;
+        let start = form.composite(key, at);
+        let found = points.get_greater_than_or_equal_to(txn, &start)?;
+        Ok(found.and_then(|(k, value)| Some((start.ts_of(k)?, value.to_vec()))))
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        for entry in self.1.prefix_iter(&self.0, key)? {
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        let HeldReader(txn, points, form) = self;
+        let (first, last) = (form.composite(key, to), form.composite(key, from));
+        for entry in points.range(txn, &(Bound::Included(&*first), Bound::Included(&*last)))? {
             let (k, value) = entry?;
-            if let Some(ts) = ts_if_of(key, k) {
+            if let Some(ts) = first.ts_of(k) {
                 visit(ts, value);
             }
         }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use kvtimedb_engine::Timestamp;
-use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
-use super::{CACHE_BYTES, Kind, Peer, Point, Reader, Result, Writes, composite, ts_if_of};
+use super::{CACHE_BYTES, KeyForm, Kind, Peer, Reader, Result, Setup, Writes};
+use crate::data::Part;
 
 pub(super) const KIND: Kind = Kind {
     name: "redb",
@@ -14,41 +15,44 @@ pub(super) const KIND: Kind = Kind {
                even the death of the process may take back until a later durable commit; a floor is \
                a read transaction, an open table and the first of a range. The held view is one open \
                table.",
+    merges: false,
+    kept_log: "",
     open,
 };
 
 const POINTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("points");
 
-fn open(dir: &Path, writes: Writes) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: Setup) -> Result<Box<dyn Peer>> {
     let db = Database::builder().set_cache_size(CACHE_BYTES).create(dir.join("points.redb"))?;
     let txn = db.begin_write()?;
     txn.open_table(POINTS)?;
     txn.commit()?;
-    let durability = match writes {
+    let durability = match setup.writes {
         Writes::Buffered => Durability::None,
         Writes::Durable => Durability::Immediate,
     };
-    Ok(Box::new(Redb { db, durability }))
+    Ok(Box::new(Redb { db, durability, form: setup.form }))
 }
 
 struct Redb {
     db: Database,
     durability: Durability,
+    form: KeyForm,
 }
 
 impl Redb {
     fn table(&self) -> Result<HeldReader> {
-        Ok(HeldReader(self.db.begin_read()?.open_table(POINTS)?))
+        Ok(HeldReader(self.db.begin_read()?.open_table(POINTS)?, self.form))
     }
 }
 
 impl Peer for Redb {
-    fn write(&self, points: &[Point]) -> Result<()> {
+    fn write(&self, points: &Part<'_>) -> Result<()> {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(self.durability)?;
         let mut table = txn.open_table(POINTS)?;
-        for point in points {
-            table.insert(composite(&point.key, point.ts).as_slice(), point.value.as_slice())?;
+        for point in points.iter() {
+            table.insert(&*self.form.composite(point.key, point.ts), point.value)?;
         }
         drop(table);
         Ok(txn.commit()?)
@@ -81,35 +85,40 @@ impl Reader for FreshReader<'_> {
         self.0.table()?.floor(key, at)
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        self.0.table()?.history(key, visit)
-    }
-}
-
-struct HeldReader(ReadOnlyTable<&'static [u8], &'static [u8]>);
-
-impl HeldReader {
-    fn range(
-        &self,
+    fn history(
+        &mut self,
         key: &[u8],
-        at: Timestamp,
-    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>> {
-        let (first, last) = (composite(key, at), composite(key, Timestamp::MIN));
-        Ok(ReadableTable::range::<&[u8]>(&self.0, first.as_slice()..=last.as_slice())?)
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        self.0.table()?.history(key, from, to, visit)
     }
 }
+
+struct HeldReader(ReadOnlyTable<&'static [u8], &'static [u8]>, KeyForm);
 
 impl Reader for HeldReader {
     fn floor(&mut self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Vec<u8>)>> {
-        let Some(entry) = self.range(key, at)?.next() else { return Ok(None) };
+        let HeldReader(table, form) = self;
+        let (first, last) = (form.composite(key, at), form.composite(key, Timestamp::MIN));
+        let Some(entry) = table.range::<&[u8]>(&*first..=&*last)?.next() else { return Ok(None) };
         let (k, value) = entry?;
-        Ok(ts_if_of(key, k.value()).map(|ts| (ts, value.value().to_vec())))
+        Ok(first.ts_of(k.value()).map(|ts| (ts, value.value().to_vec())))
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
-        for entry in self.range(key, Timestamp::MAX)? {
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
+        let HeldReader(table, form) = self;
+        let (first, last) = (form.composite(key, to), form.composite(key, from));
+        for entry in table.range::<&[u8]>(&*first..=&*last)? {
             let (k, value) = entry?;
-            if let Some(ts) = ts_if_of(key, k.value()) {
+            if let Some(ts) = first.ts_of(k.value()) {
                 visit(ts, value.value());
             }
         }

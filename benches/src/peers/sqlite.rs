@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kvtimedb_engine::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Kind, Peer, Point, Reader, Result, Writes};
+use super::{Kind, Peer, Reader, Result, Setup, Writes};
+use crate::data::Part;
 
 pub(super) const KIND: Kind = Kind {
     name: "SQLite",
@@ -15,6 +16,8 @@ pub(super) const KIND: Kind = Kind {
                512 MiB, mmap 1 GiB; synchronous OFF for buffered writes and FULL for durable ones; \
                statements prepared once; one connection behind a lock. Compacted by VACUUM. The held \
                view is one read transaction.",
+    merges: false,
+    kept_log: "",
     open,
 };
 
@@ -29,12 +32,13 @@ const SCHEMA: &str = "
 const PUT: &str = "INSERT OR REPLACE INTO kv (key, timestamp, value) VALUES (?1, ?2, ?3)";
 const FLOOR: &str = "SELECT timestamp, value FROM kv WHERE key = ?1 AND timestamp <= ?2 \
                      ORDER BY timestamp DESC LIMIT 1";
-const HISTORY: &str = "SELECT timestamp, value FROM kv WHERE key = ?1 ORDER BY timestamp";
+const HISTORY: &str = "SELECT timestamp, value FROM kv WHERE key = ?1 AND timestamp BETWEEN ?2 AND ?3 \
+                       ORDER BY timestamp";
 
-fn open(dir: &Path, writes: Writes) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: Setup) -> Result<Box<dyn Peer>> {
     let connection = Connection::open(dir.join("points.sqlite"))?;
     connection.execute_batch(SCHEMA)?;
-    connection.execute_batch(match writes {
+    connection.execute_batch(match setup.writes {
         Writes::Buffered => "PRAGMA synchronous = OFF",
         Writes::Durable => "PRAGMA synchronous = FULL",
     })?;
@@ -50,12 +54,12 @@ impl Sqlite {
 }
 
 impl Peer for Sqlite {
-    fn write(&self, points: &[Point]) -> Result<()> {
+    fn write(&self, points: &Part<'_>) -> Result<()> {
         let mut connection = self.connection();
         let txn = connection.transaction()?;
         let mut put = txn.prepare_cached(PUT)?;
-        for point in points {
-            let (key, value) = (str::from_utf8(&point.key)?, str::from_utf8(&point.value)?);
+        for point in points.iter() {
+            let (key, value) = (str::from_utf8(point.key)?, str::from_utf8(point.value)?);
             put.execute((key, point.ts, value))?;
         }
         drop(put);
@@ -97,9 +101,15 @@ impl Reader for SqliteReader<'_> {
         Ok(found.optional()?)
     }
 
-    fn history(&mut self, key: &[u8], visit: &mut dyn FnMut(Timestamp, &[u8])) -> Result<()> {
+    fn history(
+        &mut self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        visit: &mut dyn FnMut(Timestamp, &[u8]),
+    ) -> Result<()> {
         let mut history = self.connection.prepare_cached(HISTORY)?;
-        let mut rows = history.query((str::from_utf8(key)?,))?;
+        let mut rows = history.query((str::from_utf8(key)?, from, to))?;
         while let Some(row) = rows.next()? {
             visit(row.get(0)?, row.get_ref(1)?.as_bytes()?);
         }

@@ -295,17 +295,17 @@ impl<'a> Column<'a> {
         self.rows
     }
 
+    /// Whether all elements are the same, as far as the model tells.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.model.width == 0 && self.model.slope == 0
+    }
+
     /// Element `row`, which must be one of its rows.
     #[inline]
     pub(crate) fn get(&self, row: usize) -> i64 {
         assert!(row < self.rows, "row {row} of a column of {}", self.rows);
         let width = self.model.width();
         self.model.element(row, read_bits(self.packed, row * width, width))
-    }
-
-    /// All elements, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> + '_ {
-        self.elements(0..self.rows)
     }
 
     /// The elements of some of its rows, in order.
@@ -353,7 +353,7 @@ mod tests {
         let mut input = Decoder::new(&bytes);
         let column = Column::parse(&mut input, values.len()).unwrap();
         assert_eq!(input.position(), encoded);
-        assert_eq!(column.iter().collect::<Vec<_>>(), values);
+        assert_eq!(column.elements(0..column.len()).collect::<Vec<_>>(), values);
         if values.is_sorted() {
             let all = 0..values.len();
             for bound in values.iter().flat_map(|v| [v.saturating_sub(1), *v, v.saturating_add(1)])
@@ -439,7 +439,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, rows in 0_usize..100) {
             if let Ok(column) = Column::parse(&mut Decoder::new(&bytes), rows) {
-                prop_assert_eq!(column.iter().count(), rows);
+                prop_assert_eq!(column.elements(0..rows).count(), rows);
             }
         }
     }

@@ -6,7 +6,7 @@
 //! | `kvt-flush` | a freeze | flushes, oldest memtable first |
 //! | `kvt-compact` | the open, a flush | merges while the picker finds any that is worth its cost |
 //! | | time without writes | merges further |
-//! | `kvt-sync` | time, under `Durability::Buffered` only | syncs the log |
+//! | `kvt-log` | the growth of the log; time | creates its next segment; syncs it if it is buffered |
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::signals::Receivers;
 use super::state::Core;
 use crate::error::{Error, IoContext, Result};
-use crate::options::{Background, Durability, WAL_SYNC_PERIOD_MS};
+use crate::options::Background;
 
 /// After a full disk, the next try.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
@@ -45,14 +45,11 @@ impl Threads {
     }
 
     fn spawn_all(&mut self, core: &Arc<Core>, receivers: Receivers) -> Result<()> {
-        let Receivers { writes, flush, compact, sync } = receivers;
+        let Receivers { writes, flush, compact, log } = receivers;
         self.spawn(core, "kvt-write", move |core| core.serve_writes(&writes))?;
         self.spawn(core, "kvt-flush", move |core| core.serve_flushes(&flush))?;
         self.spawn(core, "kvt-compact", move |core| core.serve_compactions(&compact))?;
-        if core.options.durability == Durability::Buffered {
-            self.spawn(core, "kvt-sync", move |core| core.serve_syncs(&sync))?;
-        }
-        Ok(())
+        self.spawn(core, "kvt-log", move |core| core.serve_log(&log))
     }
 
     fn spawn(
@@ -119,16 +116,6 @@ impl Core {
             }
             let quiet = self.visible_seq.load(Ordering::Acquire) == written;
             idle = quiet && woken.is_err() && period == Some(IDLE_PERIOD);
-        }
-    }
-
-    fn serve_syncs(&self, stop: &Receiver<()>) {
-        let period = Duration::from_millis(WAL_SYNC_PERIOD_MS);
-        while stop.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            match self.signals.wal().sync() {
-                Ok(()) => self.metrics().wal_syncs.add(1),
-                Err(error) => drop(self.poison(error)),
-            }
         }
     }
 }

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use super::state::{Core, SuperVersion};
 use crate::error::Result;
 use crate::iter::{Cursor as _, Order, Versions};
-use crate::key::{EntryRef, SeqNo, Timestamp, ValueKind};
+use crate::key::{EntryRef, KeyHash, SeqNo, Timestamp, ValueKind};
 use crate::memtable::{Memtable, MemtableCursor, MemtableVersion};
-use crate::table::{KeyHash, TableHistory, Wanted};
+use crate::table::{TableHistory, Wanted};
 
 /// How many versions a memtable decodes at a time.
 const MEMTABLE_VERSIONS: usize = 64;
@@ -198,6 +198,7 @@ impl MemtableHistory {
     /// more are left.
     fn read(&mut self, wanted: &Wanted, versions: &mut Versions) -> Result<()> {
         versions.clear();
+        versions.values.clear();
         if let Some((from, to)) = self.rest.take() {
             match wanted.order {
                 Order::Ascending => self.read_ascending(&wanted.key, from, to, versions)?,
@@ -238,9 +239,10 @@ impl MemtableHistory {
         versions: &mut Versions,
     ) {
         let mut found: SmallVec<[MemtableVersion; MEMTABLE_VERSIONS]> = SmallVec::new();
+        let hash = KeyHash::of(key);
         let mut bound = to;
         loop {
-            let version = self.memtable.floor(key, bound, self.visible);
+            let version = self.memtable.floor(key, hash, bound, self.visible);
             let Some(version) = version.filter(|version| version.ts >= from) else { break };
             found.push(version);
             if version.ts == from {

@@ -11,8 +11,10 @@ mod probe;
 mod questions;
 mod read;
 mod scan;
+mod segments;
 mod signals;
 mod state;
+mod throttle;
 mod write;
 
 use std::path::Path;
@@ -286,6 +288,7 @@ impl Handle {
         // A flush or merge that another caller is at ends before the directory is given up.
         drop(core.flushing.lock());
         drop(core.compacting.lock());
+        core.discard_next_segment();
         self.lock.lock().take();
         flushed.and(synced)
     }

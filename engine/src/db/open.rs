@@ -169,7 +169,7 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
         version: Arc::clone(versions.version()),
     };
     let (signals, receivers) = Signals::new(wal.sync_handle());
-    let writer = Writer { wal, next_seq: last_seq + 1 };
+    let writer = Writer { wal, next_seq: last_seq + 1, crowd: 0 };
     let core = Core::new(home, options, view, versions, writer, signals);
     Ok((Arc::new(core), receivers))
 }

@@ -6,9 +6,8 @@ use std::ops::Bound;
 
 use crate::error::Result;
 use crate::iter::Order;
-use crate::key::{SeqNo, Tag, Timestamp, ValueKind};
+use crate::key::{KeyHash, SeqNo, Tag, Timestamp, ValueKind};
 use crate::memtable::{Memtable, MemtableVersion};
-use crate::table::KeyHash;
 use crate::version::{Run, RunProbe};
 
 /// A place in a source, see [`TableProbe`](crate::table::TableProbe).
@@ -116,7 +115,8 @@ impl SourceProbe<'_> {
     fn floor(&mut self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Tag)>> {
         match self {
             SourceProbe::Memtable(probe) => {
-                probe.found = probe.memtable.floor(key, at, probe.visible);
+                let hash = KeyHash::of(key);
+                probe.found = probe.memtable.floor(key, hash, at, probe.visible);
                 Ok(probe.found.map(|version| (version.ts, version.tag)))
             }
             SourceProbe::Run(probe) => probe.floor(key, at),

@@ -1,7 +1,6 @@
 //! Questions of the form "this key at that moment", in the order in which sources are walked.
 
-use crate::key::Timestamp;
-use crate::table::KeyHash;
+use crate::key::{KeyHash, Timestamp};
 
 /// Many questions, grouped by key.
 pub(super) struct Questions {

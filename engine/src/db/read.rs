@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 
 use super::state::{Core, SuperVersion};
 use crate::error::Result;
-use crate::key::{Entry, SeqNo, Tag, Timestamp, ValueKind};
+use crate::key::{Entry, KeyHash, SeqNo, Tag, Timestamp, ValueKind};
 use crate::memtable::{Memtable, MemtableVersion};
-use crate::table::{KeyHash, TableVersion};
+use crate::table::TableVersion;
 use crate::version::{Run, Table};
 
 /// The sources that a read meets without allocating.
@@ -141,7 +141,7 @@ impl SuperVersion {
         observer: &mut impl Observer,
     ) -> Result<Option<Found<'_>>> {
         let mut best: Option<(usize, Found<'_>)> = None;
-        let mut hash = None;
+        let hash = KeyHash::of(key);
         let mut candidates = self.candidates(key, bound, observer).into_iter();
         while let Some(candidate) = candidates.next() {
             let is_beaten = best.as_ref().is_some_and(|(best_age, best)| {
@@ -155,10 +155,9 @@ impl SuperVersion {
             }
             let found = match candidate.source {
                 Source::Memtable(memtable) => memtable
-                    .floor(key, bound, visible)
+                    .floor(key, hash, bound, visible)
                     .map(|version| Found::Memtable(memtable, version)),
                 Source::Table(table) => {
-                    let hash = *hash.get_or_insert_with(|| KeyHash::of(key));
                     if !table.reader.may_contain(hash, bound) {
                         observer.filtered(candidate.source, bound);
                         continue;

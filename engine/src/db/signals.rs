@@ -32,8 +32,8 @@ pub(crate) struct Signals {
     writes: RwLock<Option<Sender<WriteRequest>>>,
     flush: Sender<()>,
     compact: Sender<()>,
-    sync: Sender<()>,
-    /// What the periodic sync makes durable: the log's live segment.
+    log: Sender<()>,
+    /// What the log thread makes durable: the log's live segment.
     wal: Mutex<Arc<LogSync>>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Receivers {
     pub(crate) writes: Receiver<WriteRequest>,
     pub(crate) flush: Receiver<()>,
     pub(crate) compact: Receiver<()>,
-    pub(crate) sync: Receiver<()>,
+    pub(crate) log: Receiver<()>,
 }
 
 impl Signals {
@@ -51,15 +51,15 @@ impl Signals {
         let (writes_in, writes) = bounded(QUEUE_BATCHES_MAX);
         let (flush_in, flush) = bounded(1);
         let (compact_in, compact) = bounded(1);
-        let (sync_in, sync) = bounded(1);
+        let (log_in, log) = bounded(1);
         let signals = Signals {
             writes: RwLock::new(Some(writes_in)),
             flush: flush_in,
             compact: compact_in,
-            sync: sync_in,
+            log: log_in,
             wal: Mutex::new(wal),
         };
-        (signals, Receivers { writes, flush, compact, sync })
+        (signals, Receivers { writes, flush, compact, log })
     }
 
     /// The queue of the writer thread; `None` once the database is closing.
@@ -77,6 +77,11 @@ impl Signals {
         let _ = self.compact.try_send(());
     }
 
+    /// The log has grown past a mark.
+    pub(crate) fn wake_log(&self) {
+        let _ = self.log.try_send(());
+    }
+
     /// A new segment of the log is live.
     pub(crate) fn wal_changed(&self, wal: Arc<LogSync>) {
         *self.wal.lock() = wal;
@@ -92,6 +97,6 @@ impl Signals {
         drop(self.writes.write().take());
         self.wake_flush();
         self.wake_compaction();
-        let _ = self.sync.try_send(());
+        self.wake_log();
     }
 }

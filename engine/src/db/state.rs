@@ -6,6 +6,7 @@
 //! 2. `flushing`: one flush at a time, of the oldest frozen memtable.
 //! 3. `compacting`: one merge at a time.
 //! 4. `versions`: installs in the manifest, for as long as its sync takes.
+//! 5. `next_segment`: the creation of the log's next segment; a freeze, under `writer`, takes it.
 //!
 //! Readers take none: they load the [`SuperVersion`] and `visible_seq`. The super-version is swapped
 //! by three: a freeze (under `writer`) adds a memtable, an install (under `versions`) takes one away
@@ -19,6 +20,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::signals::Signals;
+use super::throttle::Throttle;
 use crate::error::{Error, Result};
 use crate::key::{FileId, SeqNo};
 use crate::memtable::Memtable;
@@ -58,6 +60,9 @@ impl SuperVersion {
 pub(crate) struct Writer {
     pub(crate) wal: WalWriter,
     pub(crate) next_seq: SeqNo,
+    /// How many callers write at once, as the last durable commit saw it: the batches of its group and
+    /// those that had come when it ended.
+    pub(crate) crowd: usize,
 }
 
 /// An open database.
@@ -73,6 +78,9 @@ pub(crate) struct Core {
     pub(crate) flushing: Mutex<()>,
     pub(crate) compacting: Mutex<()>,
     pub(crate) versions: Mutex<VersionSet>,
+    /// A segment of the log that nothing was written to yet, if there is one.
+    pub(crate) next_segment: Mutex<Option<WalWriter>>,
+    pub(crate) throttle: Throttle,
     pub(crate) signals: Signals,
     /// The first failure that left the log or the manifest in a state unknown.
     poison: OnceLock<Arc<Error>>,
@@ -99,6 +107,8 @@ impl Core {
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             versions: Mutex::new(versions),
+            next_segment: Mutex::new(None),
+            throttle: Throttle::default(),
             signals,
             poison: OnceLock::new(),
             compaction_error: OnceLock::new(),

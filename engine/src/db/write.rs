@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 
+use super::segments::prepare_bytes;
 use super::signals::{OnCommit, WriteRequest};
 use super::state::{Core, ImmutableMemtable, Writer};
 use crate::batch::WriteBatch;
@@ -24,9 +24,17 @@ use crate::wal::WalWriter;
 /// these take.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 
+/// How often a group that is smaller than the crowd lets other threads go first: some tens of
+/// microseconds where there are no others, a part of what the sync takes.
+const GATHER_YIELDS_MAX: usize = 64;
+
 /// A segment of the log that is so many times as large as a memtable is ended, also if its memtable
 /// is not full: it bounds what a replay reads.
 const SEGMENT_MEMTABLES: u64 = 2;
+
+/// Under [`Durability::Buffered`] the log is synced in the background each time that it has grown by
+/// so many bytes, so that the seal of a segment, for which a writer waits, has little left to sync.
+const SYNC_AHEAD_BYTES: u64 = 16 << 20;
 
 impl Core {
     /// Commits a batch and returns the sequence number of its last operation.
@@ -40,12 +48,16 @@ impl Core {
             self.run_background_work();
             return committed;
         }
-        self.slow_down();
         let queue = self.signals.writes().ok_or(Error::Closed)?;
         if queue.is_empty()
             && let Some(mut writer) = self.writer.try_lock()
+            && writer.crowd <= 1
         {
-            return self.commit(&mut writer, &[&batch]);
+            let committed = self.commit(&mut writer, &[&batch]);
+            self.count_crowd(&mut writer, 1 + queue.len());
+            drop(writer);
+            self.slow_down(batch.encoded_bytes());
+            return committed;
         }
         let (done, committed) = bounded(1);
         let on_commit = Box::new(move |result| drop(done.send(result)));
@@ -73,9 +85,9 @@ impl Core {
     pub(crate) fn serve_writes(&self, requests: &Receiver<WriteRequest>) {
         let mut group: Vec<(WriteBatch, OnCommit)> = Vec::new();
         while let Ok((batch, on_commit)) = requests.recv() {
-            self.slow_down();
             // Taken before the queue is emptied: what arrives while another one commits joins in.
             let mut writer = self.writer.lock();
+            gather(requests, writer.crowd);
             let mut bytes = batch.encoded_bytes();
             group.push((batch, on_commit));
             while bytes < GROUP_BYTES_MAX
@@ -86,8 +98,17 @@ impl Core {
             }
             let batches: Vec<&WriteBatch> = group.iter().map(|(batch, _)| batch).collect();
             let committed = self.commit(&mut writer, &batches);
+            self.count_crowd(&mut writer, batches.len() + requests.len());
             drop(writer);
             acknowledge(&mut group, &committed);
+            self.slow_down(bytes);
+        }
+    }
+
+    /// A buffered commit takes less than to wait for others would.
+    fn count_crowd(&self, writer: &mut Writer, callers: usize) {
+        if self.options.durability == Durability::Sync {
+            writer.crowd = callers;
         }
     }
 
@@ -121,15 +142,26 @@ impl Core {
         ops: usize,
         group: &[&WriteBatch],
     ) -> Result<()> {
-        let encoded: Vec<&[u8]> = group.iter().map(|batch| batch.encoded()).collect();
         let before = wal.bytes_appended();
-        wal.append_group(first_seq, ops, &encoded).map_err(|error| self.log_failed(error))?;
-        self.metrics().wal_bytes_written.add(wal.bytes_appended() - before);
+        let encoded = group.iter().map(|batch| batch.encoded());
+        wal.append_group(first_seq, ops, encoded).map_err(|error| self.log_failed(error))?;
+        let after = wal.bytes_appended();
+        self.metrics().wal_bytes_written.add(after - before);
         if self.options.durability == Durability::Sync {
             wal.sync().map_err(|error| self.log_failed(error))?;
             self.metrics().wal_syncs.add(1);
         }
+        self.look_ahead(before, after);
         Ok(())
+    }
+
+    /// Wakes the log thread where the segment has grown past a mark, from `before` to `after`.
+    fn look_ahead(&self, before: u64, after: u64) {
+        let prepare = prepare_bytes(&self.options);
+        let passed = |step: u64| before / step != after / step;
+        if (before < prepare && after >= prepare) || passed(SYNC_AHEAD_BYTES) {
+            self.signals.wake_log();
+        }
     }
 
     /// Inserts the operations, which readers don't see before they are published.
@@ -138,10 +170,7 @@ impl Core {
         let mut memtable = active.writer();
         let mut seq = first_seq;
         for batch in group {
-            for op in batch.ops() {
-                memtable.insert(seq, &op);
-                seq += 1;
-            }
+            seq = memtable.insert_all(seq, batch.ops());
         }
         seq - 1
     }
@@ -183,17 +212,18 @@ impl Core {
             self.metrics().write_stalls.add(1);
             self.flush_oldest()?;
         }
-        let next_wal = self.home.new_file_id();
-        let wal = self.begin_segment(next_wal);
-        let sealed =
-            wal.and_then(|wal| writer.wal.seal(writer.next_seq - 1, Some(next_wal)).map(|()| wal));
-        let wal = sealed.map_err(|error| {
-            // After any other failure the seal, which names the new segment, may be on disk.
-            if matches!(error, Error::DiskFull { .. }) {
-                let _ = self.home.fs.remove(&next_wal.wal_path(&self.home.dir));
-            }
-            self.log_failed(error)
-        })?;
+        let mut next = self.next_segment.lock();
+        let wal = match next.take() {
+            Some(prepared) => prepared,
+            None => self.begin_segment().map_err(|error| self.log_failed(error))?,
+        };
+        let next_wal = wal.file_id();
+        if let Err(error) = writer.wal.seal(writer.next_seq - 1, Some(next_wal)) {
+            // The next freeze seals with it; or the seal that names it is on disk, and it must stay.
+            *next = Some(wal);
+            return Err(self.log_failed(error));
+        }
+        drop(next);
         let frozen = std::mem::replace(&mut writer.wal, wal).file_id();
         let active = Arc::new(Memtable::new(capacity_bytes));
         self.swap(|view| {
@@ -206,23 +236,28 @@ impl Core {
         Ok(())
     }
 
-    fn begin_segment(&self, id: crate::key::FileId) -> Result<WalWriter> {
-        let home = &self.home;
-        let durability = self.options.durability;
-        let wal = WalWriter::create(&home.fs, &home.dir, home.database, id, durability)?;
-        home.sync_dir()?;
-        Ok(wal)
-    }
-
-    /// Delays the caller where flush or compaction lag, before it takes any lock.
-    fn slow_down(&self) {
+    /// Delays whoever has written so many bytes where flush or compaction lag. Holds no lock.
+    fn slow_down(&self, bytes: usize) {
         let view = self.super_version.load();
-        let delay = write_delay(view.immutables.len(), view.version.runs().len());
+        let memtables = view.immutables.len() as f64 + view.active.fill();
+        let sleep = self.throttle.sleep_after(memtables, view.version.runs().len(), bytes);
         drop(view);
-        if !delay.is_zero() {
+        if !sleep.is_zero() {
             self.metrics().write_stalls.add(1);
-            std::thread::sleep(delay);
+            std::thread::sleep(sleep);
         }
+    }
+}
+
+/// Lets the callers of the last group come back with their next batches, so that one sync serves them
+/// all: a sync takes as long as waking all of them. Waits for no more than were there before, and
+/// not for long: see `docs/decisions/0007-groups-wait-for-their-callers.md`.
+fn gather(requests: &Receiver<WriteRequest>, crowd: usize) {
+    for _ in 0..GATHER_YIELDS_MAX {
+        if requests.len() + 1 >= crowd {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 
@@ -232,21 +267,6 @@ fn acknowledge(group: &mut Vec<(WriteBatch, OnCommit)>, committed: &Result<SeqNo
         ops_after -= batch.len() as u64;
         on_commit(committed.clone().map(|last| last - ops_after));
     }
-}
-
-/// How long a write waits: nothing up to a low mark of debt, then rising with its square, so that
-/// ingest slows smoothly to what flush and compaction can bear (see the issues 1966 and 9423 of `RocksDB` for
-/// what a cliff does instead).
-fn write_delay(immutables: usize, runs: usize) -> Duration {
-    const DELAY_MAX: Duration = Duration::from_millis(5);
-    const RUNS_LOW: usize = 16;
-    const RUNS_HIGH: usize = 32;
-    let debt = |amount: usize, low: usize, high: usize| {
-        (amount.saturating_sub(low) as f64 / (high - low) as f64).min(1.0)
-    };
-    let memory = debt(immutables, 1, IMMUTABLE_MEMTABLES_MAX);
-    let debt = memory.max(debt(runs, RUNS_LOW, RUNS_HIGH));
-    DELAY_MAX.mul_f64(debt * debt)
 }
 
 #[cfg(test)]
@@ -271,15 +291,5 @@ mod tests {
         }
         let flushes = db.metrics().flushes.get();
         assert_eq!(flushes, 2, "a flush for every eight keys of 4 KiB in a segment of 32 KiB");
-    }
-
-    #[test]
-    fn delays_ramp_and_are_bounded() {
-        assert_eq!(write_delay(0, 0), Duration::ZERO);
-        assert_eq!(write_delay(1, 16), Duration::ZERO);
-        let delays: Vec<_> = (16..=40).map(|runs| write_delay(0, runs)).collect();
-        assert!(delays.is_sorted());
-        assert_eq!(delays.last(), Some(&Duration::from_millis(5)));
-        assert!(write_delay(2, 0) < write_delay(3, 0));
     }
 }

@@ -4,8 +4,8 @@
 use super::table::sections;
 use crate::error::{Malformed, Result};
 use crate::iter::Record;
-use crate::key::Timestamp;
-use crate::table::{DecodedChunk, KeyHash, TableProperties, TableReader};
+use crate::key::{KeyHash, Timestamp};
+use crate::table::{DecodedChunk, TableProperties, TableReader};
 
 /// Checks that the parts of the file follow one another: no byte of it is outside a checksum.
 pub(super) fn check_sections(reader: &TableReader) -> Result<()> {

@@ -1,10 +1,8 @@
 //! Walking the records of a source in order.
 
-mod merge;
 mod range;
 mod versions;
 
-pub(crate) use merge::MergeCursor;
 pub use range::{KeyRange, Order};
 pub(crate) use versions::Versions;
 

@@ -8,21 +8,19 @@ use crate::key::{EntryRef, Tag, Timestamp};
 pub(crate) struct Versions {
     pub(crate) ts: Vec<Timestamp>,
     pub(crate) tags: Vec<Tag>,
-    /// The values, and perhaps others before and behind them.
+    /// The values, one after the other, and bytes of no meaning behind them, which a source may write over.
     pub(crate) values: Vec<u8>,
-    /// Where each value ends; the first version's is at `ends_before`.
+    /// Where each value ends.
     pub(crate) ends: Vec<i64>,
-    pub(crate) ends_before: usize,
     pub(crate) left: std::ops::Range<usize>,
 }
 
 impl Versions {
+    /// Takes all of them away; what `values` holds is of no meaning then.
     pub(crate) fn clear(&mut self) {
         self.ts.clear();
         self.tags.clear();
-        self.values.clear();
         self.ends.clear();
-        self.ends_before = 0;
         self.left = 0..0;
     }
 
@@ -41,12 +39,11 @@ impl Versions {
     /// One of them, as an entry.
     #[inline]
     pub(crate) fn entry(&self, index: usize) -> EntryRef<'_> {
-        let end = index + self.ends_before;
-        let start = end.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         EntryRef {
             ts: self.ts[index],
             value_type: self.tags[index].value_type(),
-            value: &self.values[start as usize..self.ends[end] as usize],
+            value: &self.values[start as usize..self.ends[index] as usize],
         }
     }
 }

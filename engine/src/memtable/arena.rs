@@ -66,17 +66,34 @@ impl Arena {
 
     /// Writes `bytes` into words that no reader has been led to yet, see [`word_of`].
     pub(super) fn set_bytes(&self, index: u32, bytes: &[u8]) {
-        for (word, chunk) in self.words[index as usize..].iter().zip(bytes.chunks(WORD_BYTES)) {
-            word.store(word_of(chunk), Ordering::Relaxed);
+        let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+        let (words, last) = self.words[index as usize..].split_at(whole.len());
+        for (word, bytes) in words.iter().zip(whole) {
+            word.store(u64::from_be_bytes(*bytes), Ordering::Relaxed);
         }
+        if !rest.is_empty() {
+            last[0].store(word_of(rest), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether these are the bytes that [`Arena::set_bytes`] wrote; there were as many.
+    pub(super) fn holds_bytes(&self, index: u32, bytes: &[u8]) -> bool {
+        let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+        let (words, last) = self.words[index as usize..].split_at(whole.len());
+        let same = |(word, bytes): (&AtomicU64, &[u8; WORD_BYTES])| {
+            word.load(Ordering::Relaxed) == u64::from_be_bytes(*bytes)
+        };
+        words.iter().zip(whole).all(same)
+            && (rest.is_empty() || last[0].load(Ordering::Relaxed) == word_of(rest))
     }
 
     /// Replaces `out` by the `len` bytes that [`Arena::set_bytes`] wrote.
     pub(super) fn get_bytes(&self, index: u32, len: usize, out: &mut Vec<u8>) {
+        let words = &self.words[index as usize..][..len.div_ceil(WORD_BYTES)];
         out.clear();
-        out.reserve(len.next_multiple_of(WORD_BYTES));
-        for word in &self.words[index as usize..][..len.div_ceil(WORD_BYTES)] {
-            out.extend_from_slice(&word.load(Ordering::Relaxed).to_be_bytes());
+        out.resize(words.len() * WORD_BYTES, 0);
+        for (bytes, word) in out.as_chunks_mut::<WORD_BYTES>().0.iter_mut().zip(words) {
+            *bytes = word.load(Ordering::Relaxed).to_be_bytes();
         }
         out.truncate(len);
     }

@@ -1,8 +1,8 @@
 //! The write buffer: the newest records of the database, in memory, ordered and readable at once.
 //!
-//! Two levels. A skiplist orders the keys; each key leads to its versions (`versions.rs`), which
-//! mostly come in the order of time and are then appended to an array. A put to a known key costs
-//! one search among the keys and no memory for links.
+//! Two levels. A skiplist orders the keys and a hash index finds them; each key leads to its versions
+//! (`versions.rs`), which mostly come in the order of time and are then appended to an array. A put to
+//! a known key costs one probe of the index and no memory for links; so does a floor.
 //!
 //! ```text
 //! key node, behind its tower:  key length | roots of its versions | key, big-endian words
@@ -17,17 +17,18 @@
 //!
 //! # Invariants
 //! - Records are never changed or removed; seqs rise strictly from record to record.
-//! - Keys are ordered as their bytes; one node a key, linked when it has its first version.
+//! - Keys are ordered as their bytes; one node a key, linked and indexed when it has its first version.
 //! - Fences and counts may run ahead of what is visible, never behind: `ts_min` only falls, all
 //!   others only rise, so each mixture of old and new that a reader may load covers all that was
 //!   published before.
 //! - What is taken from the arena is at most twice what is charged, and what is charged is at most
-//!   the capacity. Only the chunks of in-order versions take more than they charge: they double
-//!   ahead of their use. The arena is twice the capacity for that, in address space; memory that is
-//!   never stored to is never committed.
+//!   the capacity. Only the chunks of in-order versions and the tables of the index take more than
+//!   they charge: they double ahead of their use. The arena is twice the capacity for that, in address
+//!   space; memory that is never stored to is never committed.
 
 mod arena;
 mod cursor;
+mod index;
 mod keys;
 mod skiplist;
 #[cfg(test)]
@@ -42,12 +43,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use self::arena::{Allocator, Arena, NULL, WORD_BYTES, word_of, words_for};
-use self::skiplist::{Heights, NewNode, SkipList, TOWER_WORDS_MAX};
+use self::index::{EMPTY_INDEX_WORDS, INDEXED_KEY_WORDS, KeyIndex};
+use self::skiplist::{HEAD_WORDS, Heights, NewNode, SkipList, TOWER_WORDS_MAX};
 use self::versions::{CHUNKED_VERSION_WORDS, PUSH_WORDS_MAX, Versions};
 use crate::batch::Op;
-use crate::key::{SEQ_NO_MAX, SeqNo, Timestamp};
+use crate::key::{KeyHash, SEQ_NO_MAX, SeqNo, Timestamp};
 
 /// What a key node holds, by offset from the node's index.
 const KEY_LENGTH: u32 = 0;
@@ -63,12 +66,20 @@ const OP_ENCODED_BYTES_MIN: usize = 1 + size_of::<Timestamp>() + 2;
 const OP_BYTES_MAX: usize = PUSH_WORDS_MAX as usize * WORD_BYTES + 2 * (WORD_BYTES - 1);
 
 // A new key takes a tower and its own words, but then its first version isn't a late one.
-const _: () = assert!(PUSH_WORDS_MAX >= TOWER_WORDS_MAX + KEY + CHUNKED_VERSION_WORDS);
+const _: () =
+    assert!(PUSH_WORDS_MAX >= TOWER_WORDS_MAX + KEY + CHUNKED_VERSION_WORDS + INDEXED_KEY_WORDS);
+
+/// What an empty memtable takes.
+const EMPTY_WORDS: u32 = HEAD_WORDS + EMPTY_INDEX_WORDS;
+
+/// The most records whose keys are looked for before the first of them is inserted.
+const LOOKED_FOR_TOGETHER: usize = 16;
 
 /// The newest records of the database.
 pub(crate) struct Memtable {
     arena: Arena,
     keys_head: u32,
+    index_root: u32,
     capacity_words: u64,
     writer: Mutex<WriterState>,
     charged_words: AtomicU64,
@@ -100,14 +111,16 @@ impl Memtable {
     /// about 16 GiB. One of [`Memtable::insert_bytes_max`] has room for those operations.
     pub(crate) fn new(capacity_bytes: usize) -> Memtable {
         let capacity_words = capacity_bytes.div_ceil(WORD_BYTES) as u64;
-        let arena = Arena::new(2 * capacity_words + u64::from(TOWER_WORDS_MAX));
+        let arena = Arena::new(2 * capacity_words + u64::from(EMPTY_WORDS));
         let mut allocator = Allocator::new();
         let keys_head = SkipList::create(&arena, &mut allocator);
+        let index_root = KeyIndex::create(&arena, &mut allocator);
         Memtable {
             arena,
             keys_head,
-            capacity_words: capacity_words + allocator.charged_words(),
-            charged_words: AtomicU64::new(allocator.charged_words()),
+            index_root,
+            capacity_words: capacity_words + u64::from(EMPTY_WORDS),
+            charged_words: AtomicU64::new(u64::from(EMPTY_WORDS)),
             writer: Mutex::new(WriterState { allocator, heights: Heights::new() }),
             records: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
@@ -133,6 +146,11 @@ impl Memtable {
     /// What the records take, in bytes, their order included.
     pub(crate) fn used_bytes(&self) -> usize {
         self.charged_words.load(Ordering::Relaxed) as usize * WORD_BYTES
+    }
+
+    /// The share of its capacity that is used, from 0 to 1.
+    pub(crate) fn fill(&self) -> f64 {
+        self.charged_words.load(Ordering::Relaxed) as f64 / self.capacity_words as f64
     }
 
     /// Whether nothing was inserted yet.
@@ -170,18 +188,17 @@ impl Memtable {
     }
 
     /// The newest version of `key` at or before `at`, tombstones included, among the records with a
-    /// seq up to `visible`; of two at one timestamp the one with the higher seq.
+    /// seq up to `visible`; of two at one timestamp the one with the higher seq. `hash` is that of the
+    /// key.
     pub(crate) fn floor(
         &self,
         key: &[u8],
+        hash: KeyHash,
         at: Timestamp,
         visible: SeqNo,
     ) -> Option<MemtableVersion> {
-        let node = self.first_key(key);
-        if node == NULL || self.compare_key(node, key) != Order::Equal {
-            return None;
-        }
-        self.versions(node).floor(at, visible)
+        let node = self.find_key(key, hash);
+        if node == NULL { None } else { self.versions(node).floor(at, visible) }
     }
 
     /// The value of a version that this memtable answered; empty for a tombstone.
@@ -198,6 +215,18 @@ impl Memtable {
 
     fn key_list(&self) -> SkipList<'_> {
         SkipList::at(&self.arena, self.keys_head)
+    }
+
+    fn key_index(&self) -> KeyIndex<'_> {
+        KeyIndex::at(&self.arena, self.index_root)
+    }
+
+    /// The node of `key`, or [`NULL`].
+    fn find_key(&self, key: &[u8], hash: KeyHash) -> u32 {
+        self.key_index().find(hash, |node| {
+            self.arena.get(node + KEY_LENGTH) == key.len() as u64
+                && self.arena.holds_bytes(node + KEY, key)
+        })
     }
 
     /// The node of the first key at or after `key`, or [`NULL`].
@@ -238,17 +267,53 @@ impl MemtableWriter<'_> {
     /// Inserts one record, which readers see when they ask with `seq` or above. `seq` is above that
     /// of every record before, and the caller made sure of room ([`Memtable::has_room_for`]).
     pub(crate) fn insert(&mut self, seq: SeqNo, op: &Op<'_>) {
+        let hash = KeyHash::of(op.key);
+        let node = self.memtable.find_key(op.key, hash);
+        self.insert_at(seq, op, hash, node);
+    }
+
+    /// Inserts these records as [`insert`](Self::insert) does, with seqs from `first_seq` on, and
+    /// returns the seq that comes next. The keys of several records are looked for before the first of
+    /// them is inserted: then the memory that they lie in is waited for together.
+    pub(crate) fn insert_all<'o>(
+        &mut self,
+        first_seq: SeqNo,
+        mut ops: impl Iterator<Item = Op<'o>>,
+    ) -> SeqNo {
+        let mut seq = first_seq;
+        let mut found = SmallVec::<[(Op<'o>, KeyHash, u32); LOOKED_FOR_TOGETHER]>::new();
+        loop {
+            found.clear();
+            found.extend(ops.by_ref().take(LOOKED_FOR_TOGETHER).map(|op| {
+                let hash = KeyHash::of(op.key);
+                (op, hash, self.memtable.find_key(op.key, hash))
+            }));
+            if found.is_empty() {
+                return seq;
+            }
+            for &(op, hash, mut node) in &found {
+                // A record before it may have brought the key.
+                if node == NULL {
+                    node = self.memtable.find_key(op.key, hash);
+                }
+                self.insert_at(seq, &op, hash, node);
+                seq += 1;
+            }
+        }
+    }
+
+    /// Inserts a record whose key has this node, or [`NULL`] where it has none.
+    fn insert_at(&mut self, seq: SeqNo, op: &Op<'_>, hash: KeyHash, node: u32) {
         let memtable = self.memtable;
         let WriterState { allocator, heights } = &mut *self.state;
         let encoded_bytes_min = OP_ENCODED_BYTES_MIN + op.key.len() + op.value.len();
         assert!(memtable.has_room_for(1, encoded_bytes_min), "an insert into a full memtable");
         memtable.widen_fences(seq, op.ts);
 
-        let node = memtable.first_key(op.key);
-        if node != NULL && memtable.compare_key(node, op.key) == Order::Equal {
-            memtable.versions(node).push(allocator, heights, seq, op);
+        if node == NULL {
+            memtable.insert_key(allocator, heights, seq, op, hash);
         } else {
-            memtable.insert_key(allocator, heights, seq, op);
+            memtable.versions(node).push(allocator, heights, seq, op);
         }
         memtable.charged_words.store(allocator.charged_words(), Ordering::Relaxed);
     }
@@ -276,12 +341,15 @@ impl Memtable {
         heights: &mut Heights,
         seq: SeqNo,
         op: &Op<'_>,
+        hash: KeyHash,
     ) {
-        self.keys.store(self.key_count() + 1, Ordering::Relaxed);
+        let keys = self.key_count();
+        self.keys.store(keys + 1, Ordering::Relaxed);
         let node = NewNode::take(&self.arena, allocator, heights, KEY + words_for(op.key.len()));
         self.arena.set(node.index + KEY_LENGTH, op.key.len() as u64);
         self.arena.set_bytes(node.index + KEY, op.key);
         self.versions(node.index).push(allocator, heights, seq, op);
         self.key_list().insert(node, |other| self.compare_key(other, op.key) == Order::Less);
+        self.key_index().insert(allocator, keys, hash, node.index);
     }
 }

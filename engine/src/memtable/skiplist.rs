@@ -3,12 +3,15 @@
 //! It knows nothing of what a node holds. The caller gives an order by telling, of a node, whether
 //! it comes before the place looked for. A node's index lies between its tower, which grows
 //! downwards, and its contents, which the caller lays out upwards; so neither has to know the size
-//! of the other, and the head of a list is a tower without contents.
+//! of the other. The contents of a list's head are the list's own: its fingers.
 //!
 //! ```text
 //!          tower, two links a word                 contents
 //!   ... | level 2, level 3 | level 0, level 1 | index: the caller's words ...
+//!                            contents of a head | finger 0, finger 1 | finger 2, finger 3
 //! ```
+//! Finger `l` is the node inserted last with level `l`. Nodes often come in ascending order, and a
+//! node that goes right behind the fingers of its levels needs no descent.
 //!
 //! # Thread safety
 //! One writer (it holds the arena's [`Allocator`]) inserts while readers descend. A link is stored
@@ -19,6 +22,7 @@
 //! - Level 0 links every node in order; each level above links a part of the nodes below it. A node
 //!   is linked from level 0 upwards, so that this holds at every moment, for readers too.
 //! - A node has all levels below its height, and is reached at no other.
+//! - Fingers are the writer's alone.
 
 use super::arena::{Allocator, Arena, NULL};
 
@@ -29,8 +33,14 @@ pub(super) const HEIGHT_MAX: u32 = 12;
 /// One node in `1 << BRANCHING_LOG2` of a level reaches the next.
 const BRANCHING_LOG2: u32 = 2;
 
-/// The most words of a tower, which is what a head takes.
+/// The most words of a tower.
 pub(super) const TOWER_WORDS_MAX: u32 = tower_words(HEIGHT_MAX);
+
+/// The levels with a finger. One node in 256 is higher and always descends.
+const FINGERS: u32 = 4;
+
+/// What a head takes: a tower and the fingers.
+pub(super) const HEAD_WORDS: u32 = TOWER_WORDS_MAX + FINGERS / 2;
 
 const fn tower_words(height: u32) -> u32 {
     height.div_ceil(2)
@@ -94,7 +104,7 @@ impl<'a> SkipList<'a> {
 
     /// Takes room for an empty list; it is found again by its head.
     pub(super) fn create(arena: &Arena, allocator: &mut Allocator) -> u32 {
-        allocator.take(arena, TOWER_WORDS_MAX) + TOWER_WORDS_MAX
+        allocator.take(arena, HEAD_WORDS) + TOWER_WORDS_MAX
     }
 
     /// The node after `node`; [`NULL`] at the end.
@@ -112,13 +122,38 @@ impl<'a> SkipList<'a> {
     /// Puts a node, its contents written, where `before` says. For the writer only.
     pub(super) fn insert(self, node: NewNode, before: impl Fn(u32) -> bool) {
         let mut neighbours = [(NULL, NULL); HEIGHT_MAX as usize];
-        self.descend(before, |level, last, first| neighbours[level as usize] = (last, first));
+        if !self.at_fingers(node.height, &before, &mut neighbours) {
+            self.descend(before, |level, last, first| neighbours[level as usize] = (last, first));
+        }
         for (level, &(_, first)) in (0..node.height).zip(&neighbours) {
             self.set_link(node.index, level, first);
         }
         for (level, &(last, _)) in (0..node.height).zip(&neighbours) {
             self.set_link(last, level, node.index);
         }
+        for level in 0..node.height.min(FINGERS) {
+            self.arena.publish_half(self.head + level / 2, level % 2, node.index);
+        }
+    }
+
+    /// Whether the place looked for is right behind the fingers, on all levels below `height`; then
+    /// the neighbours there are known.
+    fn at_fingers(
+        self,
+        height: u32,
+        before: impl Fn(u32) -> bool,
+        neighbours: &mut [(u32, u32)],
+    ) -> bool {
+        height <= FINGERS
+            && (0..height).zip(neighbours).all(|(level, neighbours)| {
+                let last = self.arena.acquire_half(self.head + level / 2, level % 2);
+                if last == NULL || !before(last) {
+                    return false;
+                }
+                let first = self.link(last, level);
+                *neighbours = (last, first);
+                first == NULL || !before(first)
+            })
     }
 
     /// Goes down the levels, and tells `at_level` between which neighbours it leaves each one.

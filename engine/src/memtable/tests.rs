@@ -75,16 +75,13 @@ fn bytes_max(records: &[Record]) -> usize {
 /// A memtable of just the size, with seqs from 1.
 fn filled(records: &[Record]) -> Arc<Memtable> {
     let memtable = Arc::new(Memtable::new(bytes_max(records)));
-    let mut writer = memtable.writer();
-    for (seq, record) in (1..).zip(records) {
-        writer.insert(seq, &record.op());
-    }
-    drop(writer);
+    let next_seq = memtable.writer().insert_all(1, records.iter().map(Record::op));
+    assert_eq!(next_seq, records.len() as SeqNo + 1);
     memtable
 }
 
 fn floor(memtable: &Memtable, key: &[u8], at: Timestamp, visible: SeqNo) -> Option<Found> {
-    let version = memtable.floor(key, at, visible)?;
+    let version = memtable.floor(key, KeyHash::of(key), at, visible)?;
     Some((version.ts, version.tag, memtable.value(&version)))
 }
 
@@ -169,12 +166,15 @@ proptest! {
     fn what_is_said_to_fit_does_and_takes_no_more_than_said(
         batches in vec(some_records(30), 1..12),
         hot in any::<bool>(),
+        fresh in any::<bool>(),
         spare in 0_usize..4000,
     ) {
         let mut batches = batches;
-        if hot {
-            for (ts, record) in (0..).zip(batches.iter_mut().flatten()) {
+        for (ts, record) in (0_i64..).zip(batches.iter_mut().flatten()) {
+            if hot {
                 (record.key, record.ts) = (b"hot".to_vec(), ts);
+            } else if fresh {
+                record.key = ts.to_be_bytes().to_vec();
             }
         }
         let encoded_bytes = |batch: &[Record]| batch.iter().map(Record::encoded_bytes).sum();
@@ -255,13 +255,71 @@ fn a_hot_key_keeps_every_version_in_order_late_and_overwritten() {
 fn fences_cover_the_extremes_and_an_empty_memtable_has_none() {
     let memtable = Memtable::new(4096);
     assert_eq!((memtable.ts_range(), memtable.seq_range()), (None, None));
-    assert!(memtable.is_empty() && memtable.floor(b"", i64::MAX, SEQ_NO_MAX).is_none());
+    assert!(memtable.is_empty() && floor(&memtable, b"", i64::MAX, SEQ_NO_MAX).is_none());
     memtable.writer().insert(7, &Record::put(b"", i64::MAX, b"").op());
     assert_eq!(memtable.ts_range(), Some((i64::MAX, i64::MAX)));
     assert_eq!(memtable.seq_range(), Some((7, 7)));
     memtable.writer().insert(SEQ_NO_MAX, &Record::put(b"", i64::MIN, b"").op());
     assert_eq!(memtable.ts_range(), Some((i64::MIN, i64::MAX)));
     assert_eq!(memtable.seq_range(), Some((7, SEQ_NO_MAX)));
+}
+
+/// The tables of the index take room ahead, and most of it just after they are doubled.
+#[test]
+fn a_memtable_of_any_size_is_filled_with_new_keys() {
+    for capacity in (0..120).map(|i| 512 + i * i * 16) {
+        let memtable = Memtable::new(capacity);
+        let mut keys = 0;
+        while memtable.has_room_for(1, OP_ENCODED_BYTES_MIN + 4) {
+            let key = (keys * 7 + 1_u32).to_be_bytes();
+            keys += 1;
+            memtable.writer().insert(keys.into(), &Record::put(&key, 0, b"").op());
+        }
+        assert_eq!(memtable.key_count(), keys as usize);
+        assert!(keys as usize * 200 > capacity - 512, "{keys} keys in {capacity} bytes");
+        for i in 0..keys {
+            let found = floor(&memtable, &(i * 7 + 1).to_be_bytes(), 0, keys.into());
+            assert!(found.is_some(), "{i} of {keys}");
+            assert_eq!(floor(&memtable, &(i * 7).to_be_bytes(), 0, keys.into()), None);
+        }
+    }
+}
+
+/// The index of the keys grows twelve times under readers, who miss no key that was published.
+#[test]
+fn readers_find_every_published_key_while_the_index_grows() {
+    const KEYS: u64 = 20_000;
+    // Stretches of ascending keys, in no order themselves.
+    let key = |i: u64| ((i / 50 * 7919 % 400) << 32 | i).to_be_bytes();
+    let memtable = Memtable::new(Memtable::insert_bytes_max(KEYS as usize, KEYS as usize * 40));
+    let published = AtomicU64::new(0);
+    let read = |reader: u64| {
+        let mut probe = reader;
+        loop {
+            let visible = published.load(Ordering::Acquire);
+            for i in (0..20).map(|i| (probe + i) % KEYS).chain(visible.checked_sub(1)) {
+                let found = floor(&memtable, &key(i), 0, visible);
+                assert_eq!(found.is_some(), i < visible, "key {i} of {visible}");
+            }
+            if visible == KEYS {
+                return;
+            }
+            probe += 997;
+        }
+    };
+    thread::scope(|scope| {
+        let readers = [0, 1, 2].map(|reader| scope.spawn(move || read(reader)));
+        for i in 0..KEYS {
+            memtable.writer().insert(i + 1, &Record::put(&key(i), 0, b"value").op());
+            published.store(i + 1, Ordering::Release);
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+    for i in 0..KEYS {
+        assert!(floor(&memtable, &key(i), 0, KEYS).is_some(), "{i}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block_builder::BlockBuilder;
-use super::filter::{Filter, KeyHash};
+use super::filter::Filter;
 use super::format::{
     BlockHandle, BlockType, CHECKSUM_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
 };
@@ -13,7 +13,7 @@ use super::late::LateFence;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, WritableFile};
 use crate::iter::Record;
-use crate::key::{DatabaseId, FileId, RunRank, SeqNo};
+use crate::key::{DatabaseId, FileId, KeyHash, RunRank, SeqNo};
 
 /// Finished blocks are handed to the operating system in pieces of about this size, in bytes.
 const WRITE_BYTES: usize = 1 << 20;

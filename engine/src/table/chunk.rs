@@ -215,13 +215,41 @@ impl<'a> Chunk<'a> {
     pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<usize>, Malformed> {
         let Some(index) = self.find_key(key)? else { return Ok(None) };
         let rows = self.rows_of(index)?;
-        let after = self.ts.upper_bound(rows.clone(), at);
+        let after = self.rows_upto(rows.clone(), at);
         Ok((after > rows.start).then(|| after - 1))
     }
 
     /// The timestamp of `row`.
     pub(crate) fn ts(&self, row: usize) -> Timestamp {
         self.ts.get(row)
+    }
+
+    /// The timestamps of some rows.
+    pub(crate) fn timestamps(&self, rows: Range<usize>) -> impl Iterator<Item = Timestamp> + '_ {
+        self.ts.elements(rows)
+    }
+
+    /// The end of the leading rows in `rows`, which are of one key, that are at or before `at`.
+    #[inline]
+    pub(crate) fn rows_upto(&self, rows: Range<usize>, at: Timestamp) -> usize {
+        self.ts.upper_bound(rows, at)
+    }
+
+    /// Appends kind and type of some rows.
+    pub(crate) fn tags_into(
+        &self,
+        rows: Range<usize>,
+        out: &mut Vec<Tag>,
+    ) -> Result<(), Malformed> {
+        if self.tags.is_constant() && !rows.is_empty() {
+            let tag = self.tag(rows.start)?;
+            out.resize(out.len() + rows.len(), tag);
+            return Ok(());
+        }
+        for row in rows {
+            out.push(self.tag(row)?);
+        }
+        Ok(())
     }
 
     /// Kind and type of `row`.

@@ -5,7 +5,8 @@
 //! a floor hashes its key once, however many tables it asks.
 
 use bloomfilter::Bloom;
-use xxhash_rust::xxh3::xxh3_64;
+
+use crate::key::KeyHash;
 
 /// The share of absent keys that pass, at the number of keys that it was made for.
 const FALSE_POSITIVE_RATE: f64 = 0.01;
@@ -16,16 +17,6 @@ const SEED: [u8; 32] = *b"KVTimeDB bloom A filter seed: B.";
 
 /// The most hash functions that a stored filter may name; the crate makes 7 of them at 1 %.
 const HASH_FUNCTIONS_MAX: u32 = 32;
-
-/// The hash of a key that filters are asked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyHash(pub(crate) u64);
-
-impl KeyHash {
-    pub(crate) fn of(key: &[u8]) -> Self {
-        KeyHash(xxh3_64(key))
-    }
-}
 
 /// A filter in memory.
 #[derive(Debug)]

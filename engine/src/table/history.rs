@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chunk::{Chunk, ChunkValues};
 use super::place::ChunkPlace;
 use super::reader::TableReader;
 use crate::error::Result;
@@ -86,8 +85,11 @@ fn take(place: &ChunkPlace<'_>, wanted: &Wanted, versions: &mut Versions) -> Res
         // The key may begin with the next chunk.
         None => chunk.rows()..chunk.rows(),
     };
-    let start = partition_point(chunk, rows.clone(), |ts| ts < wanted.from);
-    let end = partition_point(chunk, start..rows.end, |ts| ts <= wanted.to);
+    let start = match wanted.from.checked_sub(1) {
+        Some(before) => chunk.rows_upto(rows.clone(), before),
+        None => rows.start,
+    };
+    let end = chunk.rows_upto(start..rows.end, wanted.to);
     decode(place, start..end, versions)?;
     match wanted.order {
         Order::Ascending => {
@@ -112,41 +114,9 @@ fn decode(place: &ChunkPlace<'_>, rows: Range<usize>, versions: &mut Versions) -
     if rows.is_empty() {
         return Ok(());
     }
-    versions.ts.extend(rows.clone().map(|row| chunk.ts(row)));
-    for row in rows.clone() {
-        versions.tags.push(chunk.tag(row).map_err(|m| place.malformed(&m))?);
-    }
+    versions.ts.extend(chunk.timestamps(rows.clone()));
+    chunk.tags_into(rows.clone(), &mut versions.tags).map_err(|m| place.malformed(&m))?;
     versions.show_all();
-    match chunk.values().by_codec().map_err(|m| place.malformed(&m))? {
-        ChunkValues::Template(template) => {
-            let (bytes_max, _) = chunk.values_bytes();
-            let Versions { values, ends, .. } = versions;
-            let rendered = template.values_into(rows, values, ends, bytes_max);
-            rendered.map_err(|m| place.malformed(&m))?;
-        }
-        ChunkValues::Run(_) => {
-            versions.ends_before = rows.start;
-            let decoded = chunk.decode_rows(0..chunk.rows(), &mut versions.values, &mut versions.ends);
-            decoded.map_err(|what| place.corruption(what))?;
-        }
-    }
-    Ok(())
-}
-
-/// The first of `rows` for whose timestamp `before` does not hold; it holds for none after it.
-fn partition_point(
-    chunk: &Chunk<'_>,
-    rows: Range<usize>,
-    before: impl Fn(Timestamp) -> bool,
-) -> usize {
-    let (mut low, mut high) = (rows.start, rows.end);
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if before(chunk.ts(middle)) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
+    let decoded = chunk.decode_rows(rows, &mut versions.values, &mut versions.ends);
+    decoded.map_err(|what| place.corruption(what))
 }

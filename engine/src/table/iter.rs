@@ -121,11 +121,9 @@ impl DecodedChunk {
             return Err("expected a key for every row".to_owned());
         }
         self.ts.clear();
-        self.ts.extend((0..row).map(|row| chunk.ts(row)));
+        self.ts.extend(chunk.timestamps(0..row));
         self.tags.clear();
-        for row in 0..row {
-            self.tags.push(chunk.tag(row).map_err(|m| m.to_string())?);
-        }
+        chunk.tags_into(0..row, &mut self.tags).map_err(|m| m.to_string())?;
         chunk.decode_rows(0..row, &mut self.values, &mut self.value_ends)
     }
 

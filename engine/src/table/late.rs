@@ -4,8 +4,7 @@
 //! into the table. So a table also tells from where on the bulk of its records lies, and has a small
 //! filter over the keys that have earlier ones: a floor of the past asks that one instead.
 
-use super::filter::KeyHash;
-use crate::key::Timestamp;
+use crate::key::{KeyHash, Timestamp};
 
 /// One record in so many may lie before the bulk.
 const LATE_SHARE: usize = 50;

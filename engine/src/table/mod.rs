@@ -47,7 +47,6 @@ mod search;
 mod tests;
 
 pub(crate) use builder::TableBuilder;
-pub(crate) use filter::KeyHash;
 pub(crate) use format::{FOOTER_BYTES, FORMAT_VERSION};
 pub use format::{TableMeta, TableProperties};
 pub(crate) use history::{TableHistory, Wanted};

@@ -10,6 +10,7 @@ use super::chunk::{Chunk, ChunkValues};
 use super::place::ChunkPlace;
 use super::reader::TableReader;
 use crate::codec::Codec;
+use crate::codec::template::RowReader;
 use crate::error::Result;
 use crate::iter::Order;
 use crate::key::{Tag, Timestamp};
@@ -30,7 +31,10 @@ pub(crate) struct TableProbe<'t> {
     /// Of a walk.
     key: Vec<u8>,
     walks: bool,
-    /// The values of `decoded`, which is a chunk by its block's number and its own.
+    /// The chunk of which a value was taken last, by its block's number and its own; and what makes
+    /// further ones cheaper.
+    rendered: Option<((usize, usize), Option<RowReader<'t>>)>,
+    /// The values of `decoded`, which is a chunk too.
     decoded: Option<(usize, usize)>,
     values: Vec<u8>,
     ends: Vec<i64>,
@@ -62,6 +66,7 @@ impl<'t> TableProbe<'t> {
             row: 0,
             key: Vec::new(),
             walks: false,
+            rendered: None,
             decoded: None,
             values: Vec::new(),
             ends: Vec::new(),
@@ -121,9 +126,19 @@ impl<'t> TableProbe<'t> {
     pub(crate) fn value_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let place = self.place.as_ref().expect("a value of a floor");
         let chunk = &place.chunk;
+        let name = place.number();
+        if let Some((of, Some(reader))) = &self.rendered
+            && *of == name
+        {
+            return reader.value_into(self.row, out).map_err(|m| place.malformed(&m));
+        }
         match chunk.values().by_codec().map_err(|m| place.malformed(&m))? {
             // A walk over keys of few versions takes most of the values: then all are rendered.
             ChunkValues::Template(template) if !self.walks || chunk.rows() > 2 * chunk.keys() => {
+                // The first value of a chunk is often the last one too.
+                let is_first = self.rendered.as_ref().is_none_or(|(of, _)| *of != name);
+                let reader = if is_first { Ok(None) } else { template.row_reader() };
+                self.rendered = Some((name, reader.map_err(|m| place.malformed(&m))?));
                 return template.value_into(self.row, out).map_err(|m| place.malformed(&m));
             }
             ChunkValues::Run(run) if chunk.codec() == Codec::Raw => {
@@ -136,7 +151,6 @@ impl<'t> TableProbe<'t> {
             }
             _ => {}
         }
-        let name = place.number();
         if self.decoded != Some(name) {
             self.decoded = None;
             let decoded = chunk.decode_rows(0..chunk.rows(), &mut self.values, &mut self.ends);
@@ -308,24 +322,8 @@ fn stretch(place: &ChunkPlace<'_>, index: usize, key: &[u8], at: Timestamp) -> R
     Ok(Stretch { after: rows.start, rows, from, to })
 }
 
-/// The first row after `at`, looked for from `hint` on: near it in a few steps, far away in a binary
-/// search.
+/// The first row after `at`, looked for from `hint` on where that may be.
 fn first_after(chunk: &Chunk<'_>, rows: &Range<usize>, hint: usize, at: Timestamp) -> usize {
-    let is_after = |row: usize| chunk.ts(row) > at;
-    let mut low = if hint > rows.start && is_after(hint - 1) { rows.start } else { hint };
-    let mut step = 1;
-    while low + step <= rows.end && !is_after(low + step - 1) {
-        low += step;
-        step *= 2;
-    }
-    let mut high = rows.end.min(low + step - 1);
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if is_after(middle) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    low
+    let goes_on = hint == rows.start || chunk.ts(hint - 1) <= at;
+    chunk.rows_upto(if goes_on { hint } else { rows.start }..rows.end, at)
 }

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use super::block::Block;
 use super::chunk::{ChunkValues, StoredValues, ValueRun};
 use super::chunk_builder::RUN_VALUE_BYTES;
-use super::filter::{Filter, KeyHash};
+use super::filter::Filter;
 use super::format::{
     BlockHandle, BlockType, FOOTER_BYTES, Footer, TableIdentity, TableMeta, TableProperties,
 };
@@ -20,7 +20,7 @@ use super::index::Index;
 use crate::codec::template::Dictionary;
 use crate::error::{Error, IoContext, Malformed, Result};
 use crate::fs::{FileMap, Fs, read_all};
-use crate::key::{DatabaseId, FileId, Tag, Timestamp};
+use crate::key::{DatabaseId, FileId, KeyHash, Tag, Timestamp};
 use crate::metrics::Metrics;
 
 /// Decompressed values of chunks, shared by all tables of a database.

@@ -16,7 +16,7 @@ use crate::codec::template::Dictionary;
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::iter::{Cursor, Record};
-use crate::key::{DatabaseId, FileId, RunRank, Tag, Timestamp, ValueType};
+use crate::key::{DatabaseId, FileId, KeyHash, RunRank, Tag, Timestamp, ValueType};
 use crate::metrics::Metrics;
 
 type Records = BTreeMap<(Vec<u8>, Timestamp), (Tag, Vec<u8>)>;

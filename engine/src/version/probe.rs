@@ -5,8 +5,8 @@ use std::ops::Bound;
 use super::run::{Run, Table, first, last};
 use crate::error::Result;
 use crate::iter::Order;
-use crate::key::{Tag, Timestamp};
-use crate::table::{KeyHash, TableProbe};
+use crate::key::{KeyHash, Tag, Timestamp};
+use crate::table::TableProbe;
 
 /// A place among the keys of a run. It opens no table that can't hold what is asked for.
 pub(crate) struct RunProbe<'v> {

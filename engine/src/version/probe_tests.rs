@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use super::{Home, Run, RunProbe, Table};
 use crate::fs::SimFs;
 use crate::iter::{Order, Record};
-use crate::key::{DatabaseId, FileId, RunRank, Tag, Timestamp, ValueType};
-use crate::table::{KeyHash, TableBuilder, TableContext, ValueCache};
+use crate::key::{DatabaseId, FileId, KeyHash, RunRank, Tag, Timestamp, ValueType};
+use crate::table::{TableBuilder, TableContext, ValueCache};
 
 type Records = BTreeMap<(Vec<u8>, Timestamp), (Tag, Vec<u8>)>;
 

@@ -46,7 +46,7 @@ fn batch(first_seq: SeqNo, ops: u64) -> WriteBatch {
 /// Appends and syncs one group of one batch.
 fn commit(wal: &mut WalWriter, first_seq: SeqNo, ops: u64) {
     let batch = batch(first_seq, ops);
-    wal.append_group(first_seq, batch.len(), &[batch.encoded()]).unwrap();
+    wal.append_group(first_seq, batch.len(), [batch.encoded()].into_iter()).unwrap();
     wal.sync().unwrap();
 }
 
@@ -118,7 +118,7 @@ proptest! {
                     at += ops;
                 }
                 let encoded: Vec<_> = batches.iter().map(WriteBatch::encoded).collect();
-                wal.append_group(next_seq, (at - next_seq) as usize, &encoded).unwrap();
+                wal.append_group(next_seq, (at - next_seq) as usize, encoded.iter().copied()).unwrap();
                 next_seq = at;
             }
             if i + 1 < segments.len() {
@@ -151,7 +151,7 @@ fn every_truncation_of_the_last_segment_is_a_prefix_of_whole_groups() {
     let mut ends = vec![(last.bytes_appended(), 2)];
     for seq in [3, 6, 9] {
         let batch = batch(seq, 3);
-        last.append_group(seq, 3, &[batch.encoded()]).unwrap();
+        last.append_group(seq, 3, [batch.encoded()].into_iter()).unwrap();
         ends.push((last.bytes_appended(), seq + 2));
     }
     let path = FileId(2).wal_path(dir());
@@ -205,7 +205,7 @@ fn damage_before_a_seal_is_corruption_even_if_no_group_was_synced_by_itself() {
     let sim = test_fs();
     let mut wal = segment(&sim, 1);
     for seq in [1, 2, 3] {
-        wal.append_group(seq, 1, &[batch(seq, 1).encoded()]).unwrap();
+        wal.append_group(seq, 1, [batch(seq, 1).encoded()].into_iter()).unwrap();
     }
     let seal_at = wal.bytes_appended();
     wal.seal(3, None).unwrap();

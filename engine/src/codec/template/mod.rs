@@ -45,7 +45,7 @@ mod shape;
 mod tests;
 
 pub(crate) use dictionary::Dictionary;
-pub(crate) use reader::Template;
+pub(crate) use reader::{RowReader, Template};
 
 use self::dictionary::{DictionaryBuilder, Mark};
 use self::hole::Field;

@@ -22,6 +22,19 @@ pub(crate) struct Template<'a> {
     dictionary: &'a Dictionary,
 }
 
+/// A run of values whose front was read once and for all.
+pub(crate) struct RowReader<'a> {
+    part: PartReader<'a>,
+}
+
+impl RowReader<'_> {
+    /// Appends the value of `row`, one of its rows, to `out`; nothing, after an error.
+    #[inline]
+    pub(crate) fn value_into(&self, row: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        self.part.value_into(row, out)
+    }
+}
+
 fn malformed(what: &'static str) -> Malformed {
     Malformed { pos: 0, what }
 }
@@ -84,29 +97,40 @@ impl<'a> Template<'a> {
         let mut at = 0;
         if self.parts == 1 {
             let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
-            let mut part = PartReader::new(part, rows.start)?;
-            for _ in rows {
-                at = end_row(part.render_next(out, at)?)?;
+            let part = PartReader::new(part)?;
+            for row in rows {
+                at = end_row(part.render(row, out, at)?)?;
             }
             return Ok(());
         }
         let (lists, mut parts) = self.part_readers(rows.start)?;
         for row in rows {
-            let has_row = |(part, list): (&PartReader<'a>, &Option<Column<'a>>)| {
-                list.is_some_and(|list| part.next < list.len() && list.get(part.next) == row as i64)
+            let has_row = |((next, _), list): (&(usize, PartReader<'a>), &Option<Column<'a>>)| {
+                list.is_some_and(|list| *next < list.len() && list.get(*next) == row as i64)
             };
             let listed = parts.iter().skip(1).zip(&lists).position(has_row);
-            at = end_row(parts[listed.map_or(0, |list| list + 1)].render_next(out, at)?)?;
+            let (next, part) = &mut parts[listed.map_or(0, |list| list + 1)];
+            at = end_row(part.render(*next, out, at)?)?;
+            *next += 1;
         }
         Ok(())
     }
 
-    /// The row lists, and all parts, each at its first row from `row` on.
+    /// For taking many values one by one; `None` where they have several parts.
+    pub(crate) fn row_reader(&self) -> Result<Option<RowReader<'a>>, Malformed> {
+        if self.parts > 1 {
+            return Ok(None);
+        }
+        let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
+        Ok(Some(RowReader { part: PartReader::new(part)? }))
+    }
+
+    /// The row lists, and all parts, each with the number of its first row from `row` on.
     #[expect(clippy::type_complexity, reason = "a pair of lists that belong together")]
     fn part_readers(
         &self,
         row: usize,
-    ) -> Result<([Option<Column<'a>>; SHAPES_MAX], Vec<PartReader<'a>>), Malformed> {
+    ) -> Result<([Option<Column<'a>>; SHAPES_MAX], Vec<(usize, PartReader<'a>)>), Malformed> {
         let mut input = self.head();
         let mut lists = [None; SHAPES_MAX];
         let (mut ranks, mut others, mut listed) = ([0; SHAPES_MAX], 0, 0);
@@ -126,7 +150,7 @@ impl<'a> Template<'a> {
             let list = index.checked_sub(1).and_then(|list| lists[list]);
             let rows = list.map_or(first_rows, |list: Column<'a>| list.len());
             let part = self.part(&mut input, &mut padded_data, index, rows)?;
-            parts.push(PartReader::new(part, rank)?);
+            parts.push((rank, PartReader::new(part)?));
         }
         Ok((lists, parts))
     }

@@ -1,5 +1,5 @@
-//! Rendering many rows of a part in their order: what its specs say is read once, and each row is written
-//! into room that was made before.
+//! Rendering many rows of a part: what its specs say is read once, and each row is written into room that
+//! was made before.
 
 use super::dictionary::{SHORT_BYTES, Text};
 use super::number::{Spelling, TEXT_BYTES_MAX};
@@ -18,8 +18,6 @@ pub(super) struct PartReader<'a> {
     last_literal: Text<'a>,
     /// No row takes more, in bytes, its texts apart; with room for what is written beyond its end.
     row_bytes_max: usize,
-    /// The next row to render.
-    pub(super) next: usize,
 }
 
 struct Step<'a> {
@@ -49,8 +47,7 @@ impl StepBody<'_> {
 }
 
 impl<'a> PartReader<'a> {
-    /// Begins at row `next` of the part.
-    pub(super) fn new(part: Part<'a>, next: usize) -> Result<Self, Malformed> {
+    pub(super) fn new(part: Part<'a>) -> Result<Self, Malformed> {
         let (mut input, mut texts, mut bit) = (Decoder::new(part.specs), part.texts(), 0);
         let mut steps = Vec::with_capacity(part.skeleton.holes);
         let last_literal = part.skeleton.literal(part.skeleton.holes);
@@ -74,18 +71,28 @@ impl<'a> PartReader<'a> {
             steps.push(Step { literal, affixes, body, model, bit });
             bit += model.width();
         }
-        Ok(PartReader { part, steps, last_literal, row_bytes_max, next })
+        Ok(PartReader { part, steps, last_literal, row_bytes_max })
     }
 
-    /// Writes the value of the next row at `at` and returns where it ends; `out` grows as need be, and
-    /// what it has behind the value is of no meaning.
+    /// Appends the value of the row that is the `rank`-th of the part.
+    pub(super) fn value_into(&self, rank: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let at = out.len();
+        out.resize(at + self.row_bytes_max, 0);
+        let rendered = self.render(rank, out, at);
+        out.truncate(*rendered.as_ref().unwrap_or(&at));
+        rendered.map(drop)
+    }
+
+    /// Writes the value of the row that is the `rank`-th of the part at `at`, and returns where it ends;
+    /// `out` grows as need be, and what it has behind the value is of no meaning.
     #[inline]
-    pub(super) fn render_next(
-        &mut self,
+    pub(super) fn render(
+        &self,
+        rank: usize,
         out: &mut Vec<u8>,
         mut at: usize,
     ) -> Result<usize, Malformed> {
-        let (part, rank) = (&self.part, self.next);
+        let part = &self.part;
         if rank >= part.rows {
             return Err(malformed("row lists of ascending rows"));
         }
@@ -126,7 +133,6 @@ impl<'a> PartReader<'a> {
                 at = suffix.write_at(out, at);
             }
         }
-        self.next += 1;
         Ok(self.last_literal.write_at(out, at))
     }
 

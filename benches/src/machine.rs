@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Result;
+use crate::Result;
 
 /// The versions of every package of this build.
-const LOCK: &str = include_str!("../../../Cargo.lock");
+const LOCK: &str = include_str!("../../Cargo.lock");
 
 /// The version of a package in this build.
 pub fn version_of(package: &str) -> &'static str {
@@ -18,7 +19,7 @@ pub fn version_of(package: &str) -> &'static str {
     lines.next().map_or("unknown", quoted)
 }
 
-/// Processor, cores and memory, in one line.
+/// Processor, cores, memory, kernel, compiler and commit, in one line.
 pub fn machine() -> String {
     let field = |file: &str, name: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -27,16 +28,40 @@ pub fn machine() -> String {
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let (cpu, memory) = (field("/proc/cpuinfo", "model name"), field("/proc/meminfo", "MemTotal"));
-    format!("{cpu}, {cores} cores, {memory} of memory, {}", std::env::consts::OS)
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (rustc, commit) = (said("rustc", &["--version"]), said("git", &["rev-parse", "HEAD"]));
+    format!(
+        "{cpu}, {cores} cores, {memory} of memory, {} {}, {rustc}, commit {}",
+        std::env::consts::OS,
+        kernel.trim(),
+        &commit[..commit.len().min(10)],
+    )
 }
 
-/// What the files below `dir` take on disk, in bytes.
-pub fn disk_bytes(dir: &Path) -> Result<u64> {
+/// The first line that a command prints.
+fn said(command: &str, arguments: &[&str]) -> String {
+    let output = Command::new(command).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.unwrap_or_default().lines().next().unwrap_or("unknown").to_owned()
+}
+
+/// The memory of this process that no file backs, in bytes, where the system tells.
+pub fn anonymous_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// What the files below `dir` take on disk, in bytes, but for those whose name ends with `.` and `but`.
+pub fn disk_bytes(dir: &Path, but: &str) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         bytes += if entry.file_type()?.is_dir() {
-            disk_bytes(&entry.path())?
+            disk_bytes(&entry.path(), but)?
+        } else if entry.path().extension().is_some_and(|extension| extension == but) {
+            0
         } else {
             allocated_bytes(&entry.metadata()?)
         };
@@ -85,4 +110,10 @@ fn cpu_ticks() -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some(user + system)
+}
+
+/// Lets the system write what is waiting to be written, so that it is not written during a measurement.
+pub fn write_back() {
+    // Where there is no such command, the measurement is a little noisier.
+    let _ = Command::new("sync").status();
 }

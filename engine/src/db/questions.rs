@@ -26,13 +26,33 @@ struct Group {
     end: u32,
 }
 
+/// A part of the keys, by their hashes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) number: usize,
+    /// How many there are.
+    pub(super) of: usize,
+}
+
+impl Share {
+    fn has(self, hash: KeyHash) -> bool {
+        // Other bits than those that a table of groups is ordered by.
+        self.of == 1 || (hash.0 >> 56) as usize % self.of == self.number
+    }
+}
+
 impl Questions {
-    /// Groups fewer than 2^32 - 1 questions.
-    pub(super) fn of(lookups: &[(&[u8], Timestamp)]) -> Self {
+    /// Groups the questions of a share; there are fewer than 2^32 - 1 in all.
+    pub(super) fn of(lookups: &[(&[u8], Timestamp)], share: Share) -> Self {
         assert!(lookups.len() < u32::MAX as usize, "{} questions at once", lookups.len());
         let mut table = Table { groups: Vec::new(), slots: vec![0; 1024] };
-        let group_of: Vec<u32> =
-            (0..lookups.len() as u32).map(|number| table.group_of(number, lookups)).collect();
+        let mut group_of = Vec::with_capacity(lookups.len() / share.of);
+        for (number, (key, _)) in (0..).zip(lookups) {
+            let hash = KeyHash::of(key);
+            if share.has(hash) {
+                group_of.push((number, table.group_of(number, hash, lookups)));
+            }
+        }
         let mut groups = table.groups;
         let order = order(&groups, lookups);
         let mut start = 0;
@@ -42,9 +62,10 @@ impl Questions {
             (group.start, group.end) = (start, start);
             start += len;
         }
-        let mut questions = vec![Question { at: 0, number: 0 }; lookups.len()];
-        for (number, (&group, &(_, at))) in (0..).zip(group_of.iter().zip(lookups)) {
+        let mut questions = vec![Question { at: 0, number: 0 }; group_of.len()];
+        for (number, group) in group_of {
             let group = &mut groups[group as usize];
+            let at = lookups[number as usize].1;
             questions[group.end as usize] = Question { at, number };
             group.end += 1;
         }
@@ -109,9 +130,8 @@ struct Table {
 
 impl Table {
     /// The number of the group of question `number`, which is counted in its `end`.
-    fn group_of(&mut self, number: u32, lookups: &[(&[u8], Timestamp)]) -> u32 {
+    fn group_of(&mut self, number: u32, hash: KeyHash, lookups: &[(&[u8], Timestamp)]) -> u32 {
         let key = lookups[number as usize].0;
-        let hash = KeyHash::of(key);
         let mut at = hash.0 as usize;
         loop {
             at &= self.slots.len() - 1;
@@ -164,22 +184,29 @@ mod tests {
         #[test]
         fn questions_come_in_the_order_of_key_and_time(
             asked in prop::collection::vec(("[ab]{0,3}|same/long/prefix/[a-z]{0,12}", 0..9_i64), 0..3000),
+            of in 1_usize..4,
         ) {
             let lookups: Vec<_> = asked.iter().map(|(key, at)| (key.as_bytes(), *at)).collect();
-            let mut questions = Questions::of(&lookups);
             let mut found = Vec::new();
-            let mut last_key = None;
-            for group in 0..questions.groups() {
-                let (key, hash, asked) = questions.group(group, &lookups);
-                prop_assert!(last_key < Some(key) && hash == KeyHash::of(key));
-                last_key = Some(key);
-                for question in asked {
-                    prop_assert_eq!(lookups[question.number as usize], (key, question.at));
-                    found.push((key, question.at));
+            for number in 0..of {
+                let mut questions = Questions::of(&lookups, Share { number, of });
+                let mut last_key = None;
+                for group in 0..questions.groups() {
+                    let (key, hash, asked) = questions.group(group, &lookups);
+                    prop_assert!(last_key < Some(key) && hash == KeyHash::of(key));
+                    last_key = Some(key);
+                    prop_assert!(asked.is_sorted_by_key(|question| question.at));
+                    for question in asked {
+                        prop_assert_eq!(lookups[question.number as usize], (key, question.at));
+                        found.push((key, question.at));
+                    }
                 }
             }
             let mut expected = lookups.clone();
             expected.sort_unstable();
+            if of > 1 {
+                found.sort_unstable();
+            }
             prop_assert_eq!(found, expected);
         }
     }

@@ -29,17 +29,20 @@ const PREFETCH_BYTES_MAX: usize = 2048;
 /// The part of memory that a processor loads at once, in bytes.
 const LINE_BYTES: usize = 64;
 
-/// Asks the processor to load these bytes into its cache, and does not wait for them. A read that is led
+/// Asks the processor to load these items into its cache, and does not wait for them. A read that is led
 /// from one place of them to the next then waits for memory once, and not at each.
 #[inline]
-pub(crate) fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(LINE_BYTES).take(PREFETCH_BYTES_MAX / LINE_BYTES) {
+pub(crate) fn prefetch<T>(items: &[T]) {
+    let bytes = size_of_val(items).min(PREFETCH_BYTES_MAX);
+    let start = items.as_ptr().cast::<i8>();
+    for offset in (0..bytes).step_by(LINE_BYTES) {
+        let line = start.wrapping_add(offset);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch is a hint, it changes nothing that a program can see, whatever the address;
-        // and this one is that of a slice.
+        // and this one lies within a slice.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+            _mm_prefetch::<_MM_HINT_T0>(line);
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = line;

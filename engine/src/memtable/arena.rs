@@ -15,6 +15,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fs::prefetch;
+
 /// The index that leads nowhere.
 pub(super) const NULL: u32 = 0;
 
@@ -85,6 +87,11 @@ impl Arena {
         };
         words.iter().zip(whole).all(same)
             && (rest.is_empty() || last[0].load(Ordering::Relaxed) == word_of(rest))
+    }
+
+    /// Tells that `len` bytes that [`Arena::set_bytes`] wrote will be read soon.
+    pub(super) fn prefetch_bytes(&self, index: u32, len: usize) {
+        prefetch(&self.words[index as usize..][..len.div_ceil(WORD_BYTES)]);
     }
 
     /// Replaces `out` by the `len` bytes that [`Arena::set_bytes`] wrote.

@@ -69,6 +69,15 @@ impl MemtableVersion {
         }
     }
 
+    /// Tells that the value of the version at this index will be read soon.
+    pub(super) fn prefetch_value(arena: &Arena, version: u32) {
+        let value = arena.get(version + 2);
+        let len = value as u32 as usize;
+        if len > INLINE_BYTES_MAX {
+            arena.prefetch_bytes((value >> 32) as u32, len);
+        }
+    }
+
     /// Replaces `out` by the value's bytes.
     pub(super) fn value_into(self, arena: &Arena, out: &mut Vec<u8>) {
         let len = self.value as u32 as usize;

@@ -277,6 +277,9 @@ impl<'a> Chunk<'a> {
         ends.clear();
         let len = match self.values.by_codec().map_err(|m| m.to_string())? {
             ChunkValues::Template(template) => {
+                let len_about = rows.len() * self.values.value_bytes_about();
+                values.reserve(len_about.saturating_sub(values.len()));
+                ends.reserve(rows.len());
                 let decoded = template.values_into(rows, values, ends, self.values.len);
                 decoded.map_err(|m| m.to_string())?;
                 values.len()

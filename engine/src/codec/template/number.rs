@@ -158,35 +158,47 @@ impl Spelling {
         if magnitude < SHORT_BOUND && self.scale + self.digits_min <= SHORT_DIGITS {
             return self.write_short(magnitude as u32, element < 0, out, at);
         }
-        let (text, range) = self.long(element);
-        let end = at + range.len();
-        out[at..end].copy_from_slice(&text[range]);
-        end
+        self.write_long(element, out, at)
     }
 
-    /// A number of up to [`SHORT_DIGITS`] digits, all of them made at once in one word.
+    /// A number of up to [`SHORT_DIGITS`] digits, which fit one word.
     #[inline]
     fn write_short(self, magnitude: u32, negative: bool, out: &mut [u8], at: usize) -> usize {
-        let scale = usize::from(self.scale);
-        let digits = eight_digits(magnitude);
-        let zeros_front = (digits.trailing_zeros() / 8) as usize;
-        let shown = (usize::from(SHORT_DIGITS) - zeros_front.min(usize::from(SHORT_DIGITS)))
-            .max(scale + usize::from(self.digits_min));
-        let text = (digits | ASCII_ZEROS) >> (8 * (usize::from(SHORT_DIGITS) - shown));
+        let scale = u32::from(self.scale);
+        let (mut text, mut shown) = short_digits(magnitude);
+        let shown_min = scale + u32::from(self.digits_min);
+        if shown < shown_min {
+            let zeros = 8 * (shown_min - shown);
+            text = text << zeros | ASCII_ZEROS & ((1 << zeros) - 1);
+            shown = shown_min;
+        }
         let out = &mut out[at..at + SHORT_TEXT + 2];
         out[0] = b'-';
         let start = usize::from(negative);
         out[start..start + 8].copy_from_slice(&text.to_le_bytes());
         if scale == 0 {
-            return at + start + shown;
+            return at + start + shown as usize;
         }
         // Once more, behind the point.
-        let point = start + shown - scale;
+        let whole = shown - scale;
+        let fraction = text >> (8 * whole);
+        let point = start + whole as usize;
         out[point] = b'.';
-        out[point + 1..point + 9].copy_from_slice(&(text >> (8 * (shown - scale))).to_le_bytes());
-        let zeros_behind = (digits.leading_zeros() / 8) as usize;
-        let trimmed = zeros_behind.min(usize::from(self.scale - self.decimals_min));
-        at + if trimmed == scale { point } else { point + 1 + scale - trimmed }
+        out[point + 1..point + 9].copy_from_slice(&fraction.to_le_bytes());
+        let mut decimals = scale;
+        if self.decimals_min < self.scale {
+            let zeros = (fraction ^ ASCII_ZEROS) << (8 * (8 - scale));
+            decimals -= (zeros.leading_zeros() / 8).min(scale - u32::from(self.decimals_min));
+        }
+        at + point + if decimals == 0 { 0 } else { 1 + decimals as usize }
+    }
+
+    #[cold]
+    fn write_long(self, element: i64, out: &mut [u8], at: usize) -> usize {
+        let (text, range) = self.long(element);
+        let end = at + range.len();
+        out[at..end].copy_from_slice(&text[range]);
+        end
     }
 
     /// Any number: where its text lies in some bytes.
@@ -216,17 +228,60 @@ impl Spelling {
     }
 }
 
-/// The digits of a number below [`SHORT_BOUND`], a byte each, the first one in the lowest byte (after
-/// Khuong, "How to print integers really fast", 2017).
+/// The text of a number below [`SHORT_BOUND`], the first character in the lowest byte, and its length.
 #[inline]
-fn eight_digits(number: u32) -> u64 {
-    let number = u64::from(number);
-    let fours = number / 10_000 | (number % 10_000) << 32;
-    let hundreds = (fours * 10_486 >> 20) & 0x0000_007f_0000_007f;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
-    tens | (twos - 10 * tens) << 8
+fn short_digits(number: u32) -> (u64, u32) {
+    let leading = |thousands: u32| {
+        let entry = THOUSAND[thousands as usize];
+        (u64::from(entry & 0x00ff_ffff), entry >> 24)
+    };
+    let three = |number: u32| {
+        let entry = THOUSAND_FULL[number as usize];
+        u64::from(entry)
+    };
+    if number < 1000 {
+        return leading(number);
+    }
+    let (front, last) = (number / 1000, number % 1000);
+    if front < 1000 {
+        let (text, len) = leading(front);
+        return (text | three(last) << (8 * len), len + 3);
+    }
+    let (text, len) = leading(front / 1000);
+    (text | three(front % 1000) << (8 * len) | three(last) << (8 * len + 24), len + 6)
 }
+
+/// The texts of the numbers below a thousand, the first character in the lowest byte, and their lengths
+/// in the highest.
+static THOUSAND: [u32; 1000] = {
+    let mut table = [0; 1000];
+    let mut number = 0;
+    while number < 1000 {
+        let full = THOUSAND_FULL[number as usize];
+        let len = if number >= 100 {
+            3
+        } else if number >= 10 {
+            2
+        } else {
+            1
+        };
+        table[number as usize] = full >> (8 * (3 - len)) | len << 24;
+        number += 1;
+    }
+    table
+};
+
+/// The same with zeros in front, so that all have three characters.
+static THOUSAND_FULL: [u32; 1000] = {
+    let mut table = [0; 1000];
+    let mut number = 0_u32;
+    while number < 1000 {
+        let digits = number / 100 | number / 10 % 10 << 8 | number % 10 << 16;
+        table[number as usize] = digits | 0x0030_3030;
+        number += 1;
+    }
+    table
+};
 
 /// Writes the digits of `number`, none for zero, so that they end before `at`; where they begin.
 fn write_before(buf: &mut [u8; ROOM], mut at: usize, mut number: u64) -> usize {

@@ -15,7 +15,7 @@ pub(crate) enum Codec {
     /// One zstd frame without checksum or content size: the chunk names the size, and the block's
     /// checksum covers the frame.
     Zstd = 1,
-    /// Skeletons and columns: see [`template`].
+    /// Skeletons and bits: see [`template`].
     Template = 2,
 }
 

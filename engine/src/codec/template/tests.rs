@@ -45,8 +45,8 @@ fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Op
     }
     for bytes_max in [0, len - 1, len] {
         let mut again = Payload::default();
-        let taken = TemplateEncoder::default().encode(&mut again, &run, &ends, bytes_max);
-        assert!(known != (0, 0) || taken.is_some() == (bytes_max == len));
+        let fits = TemplateEncoder::default().encode(&mut again, &run, &ends, bytes_max);
+        assert!(known != (0, 0) || fits.is_some() == (bytes_max == len));
     }
     padded.head.extend_from_slice(&PAD);
     padded.data.extend_from_slice(&PAD);
@@ -66,8 +66,8 @@ fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Op
         assert_eq!((all, all_ends), (expected, expected_ends), "{rows:?}");
     }
     if !run.is_empty() {
-        let (out, ends) = (&mut Vec::new(), &mut Vec::new());
-        assert!(template.values_into(0..values.len(), out, ends, run.len() - 1).is_err());
+        let (out, out_ends) = (&mut Vec::new(), &mut Vec::new());
+        assert!(template.values_into(0..values.len(), out, out_ends, run.len() - 1).is_err());
     }
     Some(Encoded { padded, dictionary })
 }
@@ -258,7 +258,7 @@ proptest! {
             let value = |(a, b, c): &(String, String, u8)| match shape {
                 0 => format!(r#"{{"a":{a},"b":{b},"c":{c}}}"#),
                 1 => format!(r#"{{"a":{a},"z":[{b},{c}]}}"#),
-                2 => format!("{b}"),
+                2 => b.clone(),
                 _ => ",".repeat(a.len() * 7 + usize::from(*c)),
             };
             let values: Vec<_> = rows.iter().map(value).collect();

@@ -1,6 +1,8 @@
 //! How columns of numbers and runs of values become bytes.
 
 pub(crate) mod ints;
+#[cfg(test)]
+pub(crate) mod samples;
 pub(crate) mod template;
 pub(crate) mod values;
 

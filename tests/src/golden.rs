@@ -57,7 +57,7 @@ fn options() -> Options {
 
 /// A merged run, a newer one that has tombstones for it, and one with late data; with chunks of one key
 /// and of many, with values that compress, that don't, and that a template fits in every way.
-fn tables() -> [Vec<Op>; 3] {
+fn sources() -> [Vec<Op>; 3] {
     let json = |i: i64| format!("{{\"t\":{}.{},\"h\":40}}", 20 + i % 5, i % 10);
     let dense =
         (0..150).map(|i| Op::json("dense/json", 1_700_000_000_000 + i * 1000 + i % 7, json(i)));
@@ -90,11 +90,14 @@ fn tables() -> [Vec<Op>; 3] {
     [older, late.chain(again).chain(tombstones).collect(), recent.chain(early).collect()]
 }
 
+/// A value by its number and a number that varies.
+type ValueOf = fn(i64, i64) -> String;
+
 /// Keys whose values are alike in one way each: with several skeletons, with words, with what all texts
 /// begin and end with, with numbers of one spelling, with texts; and a key of several chunks.
 fn columns() -> impl Iterator<Item = Op> {
     let spread = |i: i64| i * 7919 % 1000;
-    let values: [(&str, fn(i64, i64) -> String); 6] = [
+    let values: [(&str, ValueOf); 6] = [
         ("skeletons", |i, n| match i % 5 {
             3 => format!("{{\"error\":{n}}}"),
             4 => format!("[{n},{i}]"),
@@ -139,7 +142,7 @@ fn write() {
         db.write(batch(ops)).unwrap();
         oracle.apply(ops);
     };
-    let [older, newer, late] = tables();
+    let [older, newer, late] = sources();
     write(&older[..100]);
     db.flush().unwrap();
     write(&older[100..]);
@@ -220,11 +223,16 @@ fn check(db: &Db, questions: &str, place: &str) {
     }
 }
 
+/// The SSTables of a directory.
+fn tables(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|name| name == "sst")).collect()
+}
+
 /// What the format has is in the database of this build, or later builds could lose it unnoticed.
 fn assert_has_every_part(dir: &Path) {
-    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
-    let tables = files.filter(|path| path.extension().is_some_and(|name| name == "sst"));
-    let tables: Vec<_> = tables.map(|path| TableView::open(&RealFs, &path).unwrap()).collect();
+    let open = |path: &PathBuf| TableView::open(&RealFs, path).unwrap();
+    let tables: Vec<_> = tables(dir).iter().map(open).collect();
     assert_eq!(tables.len(), 3);
     let sections = tables.iter().flat_map(TableView::sections);
     let sections: BTreeSet<_> = sections.filter(|s| s.bytes > 0).map(|s| s.name).collect();
@@ -301,10 +309,9 @@ fn retired_versions_are_refused_and_not_touched() {
             assert_unsupported(&error, "MANIFEST-");
             assert!(files(dir.path()) == before, "{}", version.display());
         }
-        let names = before.keys().map(|name| name.to_str().unwrap());
-        for name in names.filter(|name| name.ends_with(".sst")) {
-            let error = TableView::open(&RealFs, &dir.path().join(name)).unwrap_err();
-            assert_unsupported(&error, name);
+        for path in tables(dir.path()) {
+            let error = TableView::open(&RealFs, &path).unwrap_err();
+            assert_unsupported(&error, path.file_name().unwrap().to_str().unwrap());
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::metrics::Metrics;
 
 type Records = BTreeMap<(Vec<u8>, Timestamp), (Tag, Vec<u8>)>;
 
+/// Key, timestamp and value.
+type Floor = (Vec<u8>, Timestamp, Vec<u8>);
+
 const DATABASE: DatabaseId = DatabaseId(7);
 const ID: FileId = FileId(3);
 
@@ -86,11 +89,7 @@ fn history(
 }
 
 /// The floor of every key at one moment, by a walk in this order.
-fn walk(
-    table: &TableReader,
-    at: Timestamp,
-    order: Order,
-) -> Result<Vec<(Vec<u8>, Timestamp, Vec<u8>)>> {
+fn walk(table: &TableReader, at: Timestamp, order: Order) -> Result<Vec<Floor>> {
     let mut probe = TableProbe::new(table);
     probe.seek(Bound::Unbounded, order)?;
     let mut found = Vec::new();

@@ -76,11 +76,11 @@ fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Op
 /// Bytes a value of a payload; the encoder must not give up on these, nor need much of a dictionary.
 fn bytes_per_value<T: AsRef<[u8]>>(values: &[T]) -> f64 {
     let mut encoder = TemplateEncoder::default();
-    let encoded = encoded_by(&mut encoder, values).expect("a template fits these values");
+    let payload = encoded_by(&mut encoder, values).expect("a template fits these values");
     let raw_bytes: usize = values.iter().map(|value| value.as_ref().len()).sum();
     let dictionary_bytes = encoder.dictionary().map_or(0, |bytes| bytes.len());
     assert!(dictionary_bytes <= raw_bytes + 100, "{dictionary_bytes} bytes of a dictionary");
-    (encoded.padded.len() - 2 * PAD_BYTES) as f64 / values.len() as f64
+    (payload.padded.len() - 2 * PAD_BYTES) as f64 / values.len() as f64
 }
 
 /// A number below `bound`, the same for the same `row` and `salt`.

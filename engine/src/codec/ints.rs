@@ -404,7 +404,9 @@ mod tests {
 
         #[test]
         fn a_rising_column_is_searched(mut values: Vec<i64>, shift in 0_u32..60) {
-            values.iter_mut().for_each(|value| *value >>= shift);
+            for value in &mut values {
+                *value >>= shift;
+            }
             values.sort_unstable();
             round_trip(&values);
         }

@@ -1,6 +1,8 @@
 //! How columns of numbers and runs of values become bytes.
 
 pub(crate) mod ints;
+#[cfg(test)]
+pub(crate) mod samples;
 pub(crate) mod template;
 pub(crate) mod values;
 
@@ -15,7 +17,7 @@ pub(crate) enum Codec {
     /// One zstd frame without checksum or content size: the chunk names the size, and the block's
     /// checksum covers the frame.
     Zstd = 1,
-    /// Skeletons and columns: see [`template`].
+    /// Skeletons and bits: see [`template`].
     Template = 2,
 }
 

@@ -78,6 +78,7 @@ impl Scan {
         self.keys.clear();
         self.key_ends.clear();
         self.versions.clear();
+        self.versions.values.clear();
         let memtables = self.memtables.iter().map(|memtable| &**memtable);
         let runs = self.runs.iter().map(|run| &**run);
         let mut probes = probe::probes(memtables, runs, self.visible);

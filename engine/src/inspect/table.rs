@@ -70,7 +70,7 @@ pub struct Chunk {
     pub keys: usize,
     /// How many records.
     pub records: usize,
-    /// How its values are stored: `raw` or `zstd`.
+    /// How its values are stored: `raw`, `zstd` or `template`.
     pub codec: &'static str,
     /// The length of its values as they were written, in bytes.
     pub value_bytes: usize,

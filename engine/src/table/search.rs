@@ -13,14 +13,12 @@ use crate::key::Timestamp;
 /// bytes do; `suffix` is the key without what all keys of the list share.
 #[inline]
 pub(super) fn key_number(suffix: &[u8]) -> u64 {
-    match suffix.first_chunk::<8>() {
-        Some(whole) => u64::from_be_bytes(*whole),
-        None => {
-            let mut padded = [0; 8];
-            padded[..suffix.len()].copy_from_slice(suffix);
-            u64::from_be_bytes(padded)
-        }
+    if let Some(whole) = suffix.first_chunk::<8>() {
+        return u64::from_be_bytes(*whole);
     }
+    let mut padded = [0; 8];
+    padded[..suffix.len()].copy_from_slice(suffix);
+    u64::from_be_bytes(padded)
 }
 
 /// How many bytes two keys share at their front.

@@ -1,6 +1,7 @@
 //! A table against the map that it was built from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,14 +13,18 @@ use super::chunk::ChunkValues;
 use super::format::{BlockHandle, CHECKSUM_BYTES};
 use super::index::{Index, IndexBuilder};
 use super::*;
+use crate::codec::samples::{json, spelled_number};
 use crate::codec::template::Dictionary;
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
-use crate::iter::{Cursor, Record};
+use crate::iter::{Cursor, Order, Record, Versions};
 use crate::key::{DatabaseId, FileId, KeyHash, RunRank, Tag, Timestamp, ValueType};
 use crate::metrics::Metrics;
 
 type Records = BTreeMap<(Vec<u8>, Timestamp), (Tag, Vec<u8>)>;
+
+/// Key, timestamp and value.
+type Floor = (Vec<u8>, Timestamp, Vec<u8>);
 
 const DATABASE: DatabaseId = DatabaseId(7);
 const ID: FileId = FileId(3);
@@ -59,6 +64,46 @@ fn floor(table: &TableReader, key: &[u8], at: Timestamp) -> Result<Option<(Times
     table.floor(key, at)?.map(|version| Ok((version.ts, version.value()?))).transpose()
 }
 
+/// A key's versions in a range of time, tombstones included, in the order asked for.
+fn history(
+    table: &Arc<TableReader>,
+    key: &[u8],
+    (from, to): (Timestamp, Timestamp),
+    order: Order,
+) -> Result<Records> {
+    let wanted = Wanted { key: key.to_vec(), from, to, order };
+    let (mut history, mut versions) = (TableHistory::new(Arc::clone(table)), Versions::default());
+    let mut found = Records::new();
+    loop {
+        history.read(&wanted, &mut versions)?;
+        if versions.left.is_empty() {
+            return Ok(found);
+        }
+        for index in versions.left.clone() {
+            let entry = versions.entry(index);
+            let record = (versions.tags[index], entry.value.to_vec());
+            let again = found.insert((key.to_vec(), entry.ts), record);
+            assert_eq!(again, None, "{order:?}: one version twice");
+        }
+    }
+}
+
+/// The floor of every key at one moment, by a walk in this order.
+fn walk(table: &TableReader, at: Timestamp, order: Order) -> Result<Vec<Floor>> {
+    let mut probe = TableProbe::new(table);
+    probe.seek(Bound::Unbounded, order)?;
+    let mut found = Vec::new();
+    while let Some(key) = probe.key().map(<[u8]>::to_vec) {
+        if let Some((ts, _)) = probe.floor(&key, at)? {
+            let mut value = Vec::new();
+            probe.value_into(&mut value)?;
+            found.push((key, ts, value));
+        }
+        probe.step(order)?;
+    }
+    Ok(found)
+}
+
 fn expected_floor(records: &Records, key: &[u8], at: Timestamp) -> Option<(Timestamp, Vec<u8>)> {
     let range = (key.to_vec(), Timestamp::MIN)..=(key.to_vec(), at);
     records.range(range).next_back().map(|((_, ts), (_, value))| (*ts, value.clone()))
@@ -74,6 +119,10 @@ fn records() -> impl Strategy<Value = Records> {
         prop_oneof![8 => 0..2000_i64, 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
     let value = prop_oneof![
         6 => (0..100_000_u32).prop_map(|n| format!(r#"{{"n":{n},"s":"ok"}}"#).into_bytes()),
+        2 => json().prop_map(String::into_bytes),
+        2 => spelled_number().prop_map(String::into_bytes),
+        1 => (spelled_number(), json())
+            .prop_map(|(n, any)| format!(r#"{{"n":{n},"any":{any}}}"#).into_bytes()),
         1 => Just(Vec::new()),
         1 => vec(any::<u8>(), 0..300),
         1 => (0..20_000_usize).prop_map(|len| vec![b'x'; len]),
@@ -106,9 +155,28 @@ proptest! {
                 prop_assert_eq!(scan(&table, key, *ts).unwrap(), rest);
             }
         }
-        for at in [Timestamp::MIN, 0, Timestamp::MAX] {
+        let keys: BTreeSet<_> = records.keys().map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            for (from, to) in [(Timestamp::MIN, Timestamp::MAX), (17, 1500)] {
+                let range = (key.clone(), from)..=(key.clone(), to);
+                let expected: Records =
+                    records.range(range).map(|(k, r)| (k.clone(), r.clone())).collect();
+                for order in [Order::Ascending, Order::Descending] {
+                    let found = history(&table, key, (from, to), order).unwrap();
+                    prop_assert_eq!(&found, &expected);
+                }
+            }
+        }
+        for at in [Timestamp::MIN, 0, 1000, Timestamp::MAX] {
             let expected = expected_floor(&records, &stranger, at);
             prop_assert_eq!(floor(&table, &stranger, at).unwrap(), expected);
+            let floors = keys.iter().filter_map(|key| {
+                expected_floor(&records, key, at).map(|(ts, value)| (key.clone(), ts, value))
+            });
+            let mut expected: Vec<_> = floors.collect();
+            prop_assert_eq!(&walk(&table, at, Order::Ascending).unwrap(), &expected);
+            expected.reverse();
+            prop_assert_eq!(&walk(&table, at, Order::Descending).unwrap(), &expected);
         }
         let p = &meta.properties;
         prop_assert_eq!(p.records, records.len() as u64);

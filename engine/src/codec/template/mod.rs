@@ -202,13 +202,17 @@ fn write_part(
         }
     }
     bits.finish();
-    fields.iter().for_each(|field| data.extend_from_slice(&field.texts));
+    for field in &fields {
+        data.extend_from_slice(&field.texts);
+    }
     if !is_last {
         put_varint(head, (data.len() - start) as u64);
     }
     put_varint(head, skeleton);
     put_varint(head, row_bits as u64);
     put_varint(head, specs_len as u64);
-    fields.iter().for_each(|field| head.extend_from_slice(&field.spec));
+    for field in &fields {
+        head.extend_from_slice(&field.spec);
+    }
     Some(())
 }

@@ -80,7 +80,7 @@ pub(super) struct Hole {
 /// The shapes of a run of values, and those of the runs before.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
-    shapes: Vec<Shape>,
+    known: Vec<Shape>,
     run: u64,
     /// Of the value at hand.
     separators: Vec<u8>,
@@ -92,7 +92,7 @@ impl Shapes {
     /// shapes.
     pub(super) fn read(&mut self, values: &[u8], ends: &[i64]) -> bool {
         self.run += 1;
-        for shape in &mut self.shapes {
+        for shape in &mut self.known {
             shape.rows.clear();
             shape.holes.iter_mut().for_each(|hole| hole.spans.clear());
         }
@@ -101,13 +101,13 @@ impl Shapes {
 
     /// The shapes that the run has, that of most rows first.
     pub(super) fn of_run(&mut self) -> impl Iterator<Item = &mut Shape> {
-        self.shapes.sort_by_key(|shape| std::cmp::Reverse(shape.rows.len()));
-        self.shapes.iter_mut().take_while(|shape| !shape.rows.is_empty())
+        self.known.sort_by_key(|shape| std::cmp::Reverse(shape.rows.len()));
+        self.known.iter_mut().take_while(|shape| !shape.rows.is_empty())
     }
 
     /// Forgets the shapes that the run brought.
     pub(super) fn undo(&mut self) {
-        self.shapes.retain(|shape| shape.made_in != self.run);
+        self.known.retain(|shape| shape.made_in != self.run);
     }
 
     fn read_all(&mut self, values: &[u8], ends: &[i64]) -> Option<()> {
@@ -121,7 +121,7 @@ impl Shapes {
             if !self.predict(values, shape, start, end) {
                 shape = self.split(values, start, end)?;
             }
-            let shape = &mut self.shapes[shape];
+            let shape = &mut self.known[shape];
             if shape.rows.is_empty() {
                 shape.first = Span::new(start, end);
                 shape.met_in = self.run;
@@ -134,7 +134,7 @@ impl Shapes {
 
     /// Takes the value if it differs from the sample of `shape` in its holes only.
     fn predict(&mut self, values: &[u8], shape: usize, start: usize, end: usize) -> bool {
-        let Some(shape) = self.shapes.get_mut(shape) else { return false };
+        let Some(shape) = self.known.get_mut(shape) else { return false };
         self.atoms.clear();
         let mut at = start;
         for hole in 0..shape.holes.len() {
@@ -159,26 +159,26 @@ impl Shapes {
     /// Takes the value by its atoms: its shape.
     fn split(&mut self, values: &[u8], start: usize, end: usize) -> Option<usize> {
         split_into(values, Span::new(start, end), &mut self.separators, &mut self.atoms)?;
-        let known = self.shapes.iter().position(|shape| shape.separators == self.separators);
-        let known = known.map_or_else(|| self.remember(values, start, end), Some)?;
-        self.shapes[known].push(values, &self.atoms)?;
-        Some(known)
+        let same = self.known.iter().position(|shape| shape.separators == self.separators);
+        let shape = same.map_or_else(|| self.remember(values, start, end), Some)?;
+        self.known[shape].push(values, &self.atoms)?;
+        Some(shape)
     }
 
     /// A new shape, without holes, of the value at hand.
     fn remember(&mut self, values: &[u8], start: usize, end: usize) -> Option<usize> {
-        let of_run = self.shapes.iter().filter(|shape| !shape.rows.is_empty()).count();
+        let of_run = self.known.iter().filter(|shape| !shape.rows.is_empty()).count();
         if of_run == SHAPES_MAX {
             return None;
         }
-        if self.shapes.len() == REMEMBERED_MAX {
-            let unused = self.shapes.iter().enumerate().filter(|(_, shape)| shape.rows.is_empty());
+        if self.known.len() == REMEMBERED_MAX {
+            let unused = self.known.iter().enumerate().filter(|(_, shape)| shape.rows.is_empty());
             let (oldest, _) = unused.min_by_key(|(_, shape)| shape.met_in)?;
-            self.shapes.swap_remove(oldest);
+            self.known.swap_remove(oldest);
         }
         let in_sample = |at: u32| at as usize - start;
         let atoms = self.atoms.iter();
-        self.shapes.push(Shape {
+        self.known.push(Shape {
             separators: self.separators.clone(),
             sample: values[start..end].to_vec(),
             atoms: atoms.map(|a| Span::new(in_sample(a.start), in_sample(a.end))).collect(),
@@ -188,7 +188,7 @@ impl Shapes {
             made_in: self.run,
             met_in: self.run,
         });
-        Some(self.shapes.len() - 1)
+        Some(self.known.len() - 1)
     }
 }
 

@@ -78,6 +78,8 @@ impl Scan {
         self.keys.clear();
         self.key_ends.clear();
         self.versions.clear();
+        // Values are appended here, and the first one begins where the buffer does.
+        self.versions.values.clear();
         let memtables = self.memtables.iter().map(|memtable| &**memtable);
         let runs = self.runs.iter().map(|run| &**run);
         let mut probes = probe::probes(memtables, runs, self.visible);

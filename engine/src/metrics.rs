@@ -70,6 +70,8 @@ metrics! {
     compaction_bytes_written,
     /// Bytes of SSTables that took part in a compaction and were not rewritten.
     compaction_bytes_moved,
+    /// Chunks that compactions took over as they were stored, without decoding their values.
+    chunks_copied,
     /// Filter checks that said the key is not in the file.
     filter_misses,
     /// Data blocks looked into by reads of single versions.

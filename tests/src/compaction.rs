@@ -151,6 +151,51 @@ fn a_reader_goes_on_while_the_tables_it_reads_move_and_go() {
     subject.close_and_verify();
 }
 
+/// Versions of so many of the times from `first` on that a template, compression or nothing fits, as the
+/// key says.
+fn many_versions(key: u64, first: i64, count: i64) -> Vec<Op> {
+    let put = |ts: i64| match key % 3 {
+        0 => telemetry(key, ts as u64),
+        1 => Op::put(format!("device/{key:05}/noise"), ts * 1000, noise(ts as u64, 60)),
+        _ => {
+            let words = format!("{} of ", ts % 3).repeat(ts as usize % 7);
+            Op::put(format!("device/{key:05}/words"), ts * 1000, words)
+        }
+    };
+    (first..first + count).map(put).collect()
+}
+
+/// Later versions of the same keys: their chunks lie one behind the other, and few are decoded.
+#[test]
+fn chunks_between_which_nothing_comes_are_copied() {
+    let mut subject = Subject::new(1 << 20);
+    for (round, word) in ["ok", "bad", "on"].into_iter().enumerate() {
+        let first = round as i64 * 400;
+        for key in 0..6 {
+            subject.write(&many_versions(key, first, 400));
+        }
+        // Skeletons and words that the other tables don't have, and keys that share chunks.
+        let own: Vec<Op> = (0..300)
+            .map(|at| Op::json("own", first + at, format!("{{\"{word}\":[{at},\"{word}\"]}}")))
+            .chain((0..300).map(|key| telemetry(1000 * (1 + round as u64) + key, 1)))
+            .collect();
+        subject.write_table(&own);
+    }
+    // Late, replacing, and erasing what one of the chunks has.
+    subject.write_table(&[telemetry(0, 150), Op::erase("own", 7), Op::end("own", 401)]);
+    subject.check("flushed");
+    subject.db.compact().unwrap();
+    let copied = subject.db.metrics().chunks_copied.get();
+    assert!(copied >= 8, "{copied} chunks");
+    subject.check("merged");
+    // Into a run that is itself made of copies.
+    subject.write_table(&many_versions(0, 5000, 300));
+    subject.db.compact().unwrap();
+    assert!(subject.db.metrics().chunks_copied.get() >= 2 * copied - 4);
+    subject.check("merged again");
+    subject.close_and_verify();
+}
+
 /// Of so many flushes: what is written in all, by what the flushes wrote.
 fn write_amplification(flushes: u64, ops: impl Fn(u64) -> Vec<Op>) -> f64 {
     let subject = Subject::new(64 << 10);

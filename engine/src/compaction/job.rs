@@ -1,14 +1,13 @@
 //! Doing a merge: the tables of some runs into those of one.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::merge::{ChunkShape, MergeSink, MergeSource, merge};
 use super::picker::{CompactionTask, Part, TABLE_OVERSIZE, TablePlace};
 use crate::error::Result;
-use crate::iter::{Cursor, Record};
+use crate::iter::Record;
 use crate::key::{FileId, RunRank, SeqNo, Timestamp};
-use crate::table::{TableBuilder, TableMeta};
+use crate::table::{StoredChunk, TableBuilder, TableMeta};
 use crate::version::{Home, Run, RunCursor, Table};
 
 /// What a merge makes of its inputs. A table of the oldest input that is in none of the lists stays
@@ -120,9 +119,7 @@ fn merge_tables(
         let of_run = tables.iter().filter(|table| table.meta.rank == rank);
         let run = Run::new(of_run.map(|&table| Arc::clone(table)).collect());
         let run = run.expect("tables of one run don't overlap, so neither do some of them");
-        let mut cursor = RunCursor::new(Arc::new(run));
-        cursor.seek(b"", Timestamp::MIN)?;
-        Ok(cursor)
+        RunCursor::new(Arc::new(run))
     });
     let mut sources: Vec<RunCursor> = sources.collect::<Result<_>>()?;
     merge(&mut sources, outputs, drops_erases, give_way)?;
@@ -130,27 +127,35 @@ fn merge_tables(
 }
 
 impl MergeSource for RunCursor {
-    /// A table's chunks are not handed out: each is decoded.
-    type Chunk<'c> = Infallible;
+    type Chunk<'c> = StoredChunk<'c>;
 
     fn head(&self) -> Option<(&[u8], Timestamp)> {
-        Cursor::record(self).map(|record| (record.key, record.ts))
+        self.place()
     }
 
-    fn chunk(&self) -> Option<(ChunkShape<'_>, Infallible)> {
-        None
+    fn chunk(&self) -> Option<(ChunkShape<'_>, StoredChunk<'_>)> {
+        let chunk = self.stored_chunk()?;
+        let (last_key, last_ts) = chunk.last();
+        let shape = ChunkShape {
+            last_key,
+            last_ts,
+            rows: chunk.rows(),
+            raw_bytes: chunk.raw_bytes(),
+            has_erases: chunk.has_erases(),
+        };
+        Some((shape, chunk))
     }
 
     fn pass_chunk(&mut self) -> Result<()> {
-        unreachable!("a chunk that was not handed out")
+        RunCursor::pass_chunk(self)
     }
 
     fn record(&mut self) -> Result<Record<'_>> {
-        Ok(Cursor::record(self).expect("a record at the head"))
+        self.read_record()
     }
 
     fn pass_record(&mut self) -> Result<()> {
-        self.next()
+        self.next_place()
     }
 }
 
@@ -224,7 +229,13 @@ impl MergeSink<RunCursor> for Outputs<'_> {
         self.builder_for(record.key)?.add(record)
     }
 
-    fn add_chunk(&mut self, _: (&[u8], Timestamp), chunk: Infallible) -> Result<()> {
-        match chunk {}
+    fn add_chunk(&mut self, (key, _): (&[u8], Timestamp), chunk: StoredChunk<'_>) -> Result<()> {
+        if self.builder_for(key)?.add_chunk(&chunk)? {
+            self.home.tables.metrics.chunks_copied.add(1);
+        }
+        let (last_key, _) = chunk.last();
+        self.last_key.clear();
+        self.last_key.extend_from_slice(last_key);
+        Ok(())
     }
 }

@@ -101,7 +101,7 @@ impl RecordCheck<'_> {
                 self.totals = Some(TableProperties::of(record));
                 true
             }
-            Some(totals) if !totals.precede(record) => {
+            Some(totals) if !totals.precede(record.key, record.ts) => {
                 let last = totals.last_key.escape_ascii();
                 return corrupt(format!(
                     "expected records in rising order; found {} after {last} at {}",

@@ -1,6 +1,6 @@
 //! A data block in place: finding a chunk.
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, ChunkBytes};
 use super::search::{FirstRecords, find_last, key_number};
 use crate::codec::ints::PAD_BYTES;
 use crate::codec::template::Dictionary;
@@ -75,6 +75,15 @@ impl<'a> Block<'a> {
         let suffix = Chunk::first_suffix(self.padded(chunk))?;
         let is_key = key.strip_prefix(self.shared) == Some(suffix);
         Ok(is_key.then(|| self.first_ts[chunk]))
+    }
+
+    /// The bytes of `chunk`, which is chunk `index`.
+    pub(super) fn bytes_of(
+        &self,
+        index: usize,
+        chunk: &Chunk<'a>,
+    ) -> Result<ChunkBytes<'a>, Malformed> {
+        chunk.bytes(self.padded(index))
     }
 
     /// Chunk `index`, one of [`chunks`](Self::chunks).

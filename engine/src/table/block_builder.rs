@@ -5,8 +5,10 @@ use std::io;
 use super::chunk_builder::{ChunkBuilder, ChunkSink, FinishedChunk};
 use super::format::BlockType;
 use super::search::{key_number, shared_len};
+use super::stored::StoredChunk;
 use crate::codec::ints::PAD_BYTES;
 use crate::coding::put_bytes;
+use crate::error::Malformed;
 use crate::iter::Record;
 use crate::key::Timestamp;
 
@@ -60,15 +62,40 @@ impl BlockBuilder {
     /// [`should_end_before`](Self::should_end_before) was asked.
     pub(crate) fn add(&mut self, record: &Record<'_>) {
         self.chunk.push(record);
+        self.widen_fences(record.key, &[record.ts]);
+    }
+
+    /// Whether a chunk that is copied should begin a new block. It ends the chunk that is being filled.
+    pub(crate) fn should_end_before_chunk(&mut self) -> bool {
+        self.chunk.finish(&mut self.sink);
+        self.sink.bytes.len() >= BLOCK_BYTES
+    }
+
+    /// Takes a chunk as it is stored, which comes after all that it has taken, and for which
+    /// [`should_end_before_chunk`](Self::should_end_before_chunk) was asked. `false`, with nothing taken,
+    /// where the dictionary has no room for it.
+    pub(crate) fn add_chunk(&mut self, chunk: &StoredChunk<'_>) -> Result<bool, Malformed> {
+        let (first_key, _) = chunk.places.first();
+        let copied = self.chunk.copy(chunk, &mut self.sink)?;
+        if copied {
+            self.widen_fences(first_key, chunk.places.timestamps());
+        }
+        Ok(copied)
+    }
+
+    /// Takes the timestamps of records of which the first one is of `key`.
+    fn widen_fences(&mut self, key: &[u8], ts: &[Timestamp]) {
         let fences = self.fences.get_or_insert_with(|| BlockFences {
-            first_key: record.key.to_vec(),
-            min_ts: record.ts,
-            max_ts: record.ts,
+            first_key: key.to_vec(),
+            min_ts: ts[0],
+            max_ts: ts[0],
             shared_len: 0,
             chunks: Vec::new(),
         });
-        fences.min_ts = fences.min_ts.min(record.ts);
-        fences.max_ts = fences.max_ts.max(record.ts);
+        for &ts in ts {
+            fences.min_ts = fences.min_ts.min(ts);
+            fences.max_ts = fences.max_ts.max(ts);
+        }
     }
 
     /// The block, up to its checksum, and its fences; `None` where nothing was added. It is then

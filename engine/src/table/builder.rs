@@ -10,10 +10,11 @@ use super::format::{
 };
 use super::index::IndexBuilder;
 use super::late::LateFence;
+use super::stored::StoredChunk;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, WritableFile};
 use crate::iter::Record;
-use crate::key::{DatabaseId, FileId, KeyHash, RunRank, SeqNo};
+use crate::key::{DatabaseId, FileId, KeyHash, RunRank, SeqNo, Tag, Timestamp};
 
 /// Finished blocks are handed to the operating system in pieces of about this size, in bytes.
 const WRITE_BYTES: usize = 1 << 20;
@@ -59,9 +60,27 @@ impl TableBuilder {
         if self.block.should_end_before(record.key) {
             self.end_block()?;
         }
-        self.account(record);
+        self.account(record.key, &[record.ts], &[record.tag], record.value.len());
         self.block.add(record);
         Ok(())
+    }
+
+    /// Adds a chunk of another table, which must come after all that was added, by its bytes; by its
+    /// records, where the dictionary has no room for what they refer to. Tells whether it was by the bytes.
+    pub(crate) fn add_chunk(&mut self, chunk: &StoredChunk<'_>) -> Result<bool> {
+        if self.block.should_end_before_chunk() {
+            self.end_block()?;
+        }
+        let copied = self.block.add_chunk(chunk).map_err(|m| chunk.malformed(&m))?;
+        if !copied {
+            chunk.decode()?.records().try_for_each(|record| self.add(&record))?;
+            return Ok(false);
+        }
+        let mut value_bytes = chunk.value_bytes();
+        for (key, ts, tags) in chunk.places.by_key() {
+            self.account(key, ts, tags, std::mem::take(&mut value_bytes));
+        }
+        Ok(true)
     }
 
     /// The size of the file so far, in bytes, without the block that is being filled.
@@ -111,21 +130,18 @@ impl TableBuilder {
         Ok(TableMeta { id: identity.file, rank, file_bytes, checksum, properties })
     }
 
-    fn account(&mut self, record: &Record<'_>) {
-        let new_key = match &mut self.properties {
-            Some(properties) => {
-                assert!(properties.precede(record), "records of a table rise in (key, ts)");
-                properties.add(record)
-            }
-            none => {
-                *none = Some(TableProperties::of(record));
-                true
-            }
-        };
-        if new_key {
-            self.late.add_key(KeyHash::of(record.key), record.ts);
+    /// Counts the next records, which are of one key, and whose values have that length in all.
+    fn account(&mut self, key: &[u8], ts: &[Timestamp], tags: &[Tag], value_bytes: usize) {
+        let is_first = self.properties.is_none();
+        let properties =
+            self.properties.get_or_insert_with(|| TableProperties::beginning_at(key, ts[0]));
+        let rises = ts.is_sorted_by(|a, b| a < b) && (is_first || properties.precede(key, ts[0]));
+        assert!(rises, "records of a table rise in (key, ts)");
+        if properties.add_rows(key, ts, tags) || is_first {
+            self.late.add_key(KeyHash::of(key), ts[0]);
         }
-        self.late.add(record.ts);
+        properties.raw_bytes += value_bytes as u64;
+        ts.iter().for_each(|&ts| self.late.add(ts));
     }
 
     fn write_filter(&mut self, block_type: BlockType, keys: &[KeyHash]) -> Result<BlockHandle> {

@@ -62,6 +62,20 @@ pub(crate) enum ChunkValues<'a> {
     Run(ValueRun<'a>),
 }
 
+/// The bytes of a chunk behind its first key, as a copy needs them.
+#[derive(Clone, Copy)]
+pub(super) struct ChunkBytes<'a> {
+    pub(super) codec: Codec,
+    /// From the codec up to the values' head.
+    pub(super) front: &'a [u8],
+    /// The values' head, with [`PAD_BYTES`] behind it.
+    pub(super) padded_head: &'a [u8],
+    /// What the head refers to.
+    pub(super) dictionary: &'a Dictionary,
+    /// The rest of the chunk.
+    pub(super) data: &'a [u8],
+}
+
 /// Values one after the other, perhaps compressed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ValueRun<'a> {
@@ -118,6 +132,25 @@ impl<'a> Chunk<'a> {
     #[inline]
     pub(super) fn first_suffix(bytes: &[u8]) -> Result<&[u8], Malformed> {
         Decoder::new(bytes).bytes(KEY_BYTES_MAX, "a first key")
+    }
+
+    /// The bytes of the chunk that was read from `padded`.
+    pub(super) fn bytes(&self, padded: &'a [u8]) -> Result<ChunkBytes<'a>, Malformed> {
+        let mut input = Decoder::new(padded);
+        input.bytes(KEY_BYTES_MAX, "a first key")?;
+        let start = input.position();
+        input.u8("a codec")?;
+        let numbers = if self.keys == 1 { 3 } else { 4 };
+        for _ in 0..numbers {
+            input.varint("a count or a length")?;
+        }
+        (Model::parse(&mut input)?, Model::parse(&mut input)?);
+        let front = &padded[start..input.position()];
+        let head_len = input.varint("a length of what tells of values")? as usize;
+        let padded_head = input.take_padded(head_len, PAD_BYTES, "what tells of values")?;
+        let data = &padded[input.position()..padded.len() - PAD_BYTES];
+        let StoredValues { codec, dictionary, .. } = self.values;
+        Ok(ChunkBytes { codec, front, padded_head, dictionary, data })
     }
 
     pub(crate) fn codec(&self) -> Codec {

@@ -3,13 +3,15 @@
 use std::io;
 use std::ops::Range;
 
-use super::chunk::{CHUNK_ROWS_MAX, CHUNK_VALUE_BYTES};
+use super::chunk::{CHUNK_ROWS_MAX, CHUNK_VALUE_BYTES, ChunkBytes};
 use super::search::shared_len;
-use crate::codec::ints::Model;
+use super::stored::StoredChunk;
+use crate::codec::ints::{Model, PAD_BYTES};
 use crate::codec::template::{Payload, TemplateEncoder};
 use crate::codec::values::ValueEncoder;
 use crate::codec::{Codec, ints};
 use crate::coding::{put_bytes, put_varint};
+use crate::error::Malformed;
 use crate::iter::Record;
 use crate::key::Timestamp;
 
@@ -140,6 +142,35 @@ impl ChunkBuilder {
             }
         }
         self.clear();
+    }
+
+    /// Writes a chunk of another table as it is stored there, but for what refers to that table. The
+    /// chunk that was being filled is finished. `false`, with nothing written, where the dictionary has
+    /// no room for it.
+    pub(crate) fn copy(
+        &mut self,
+        chunk: &StoredChunk<'_>,
+        sink: &mut ChunkSink,
+    ) -> Result<bool, Malformed> {
+        assert!(self.ts.is_empty(), "a chunk is copied behind a finished one");
+        let ChunkBytes { codec, front, padded_head, dictionary, data } = chunk.bytes;
+        let mut head = &padded_head[..padded_head.len() - PAD_BYTES];
+        if codec == Codec::Template {
+            let renumbered = &mut self.payload.head;
+            renumbered.clear();
+            if !self.templates.take_over(renumbered, padded_head, dictionary)? {
+                return Ok(false);
+            }
+            head = renumbered;
+        }
+        let out = &mut sink.bytes;
+        out.extend_from_slice(front);
+        put_bytes(out, head);
+        out.extend_from_slice(data);
+        let (first_key, first_ts) = chunk.places.first();
+        let end = out.len();
+        sink.chunks.push(FinishedChunk { first_key: first_key.to_vec(), first_ts, end });
+        Ok(true)
     }
 
     fn encode_runs(&mut self) {

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, Malformed, Result};
 use crate::iter::Record;
-use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Timestamp, ValueKind};
+use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Tag, Timestamp, ValueKind};
 
 /// The format that this build writes and reads.
 pub(crate) const FORMAT_VERSION: u32 = 2;
@@ -135,58 +135,70 @@ pub struct TableProperties {
 }
 
 impl TableProperties {
-    /// Of a table that holds this record only. Sequence numbers are told at its end.
-    pub(crate) fn of(record: &Record<'_>) -> Self {
-        let mut properties = TableProperties {
+    /// Of a table that begins at this place, and of which no record is counted yet. Sequence numbers are
+    /// told at its end.
+    pub(crate) fn beginning_at(key: &[u8], ts: Timestamp) -> Self {
+        TableProperties {
             records: 0,
             keys: 1,
             ends: 0,
             erases: 0,
             raw_bytes: 0,
-            first_key: record.key.to_vec(),
-            first_ts: record.ts,
-            last_key: record.key.to_vec(),
-            last_ts: record.ts,
-            min_ts: record.ts,
-            max_ts: record.ts,
-            bulk_min_ts: record.ts,
+            first_key: key.to_vec(),
+            first_ts: ts,
+            last_key: key.to_vec(),
+            last_ts: ts,
+            min_ts: ts,
+            max_ts: ts,
+            bulk_min_ts: ts,
             min_seq: SeqNo::MAX,
             max_seq: 0,
-        };
-        properties.count(record);
+        }
+    }
+
+    /// Of a table that holds this record only.
+    pub(crate) fn of(record: &Record<'_>) -> Self {
+        let mut properties = TableProperties::beginning_at(record.key, record.ts);
+        properties.add(record);
         properties
     }
 
-    /// Whether the record lies behind all that were taken.
-    pub(crate) fn precede(&self, record: &Record<'_>) -> bool {
-        (self.last_key.as_slice(), self.last_ts) < (record.key, record.ts)
+    /// Whether a record at this place lies behind all that were taken.
+    pub(crate) fn precede(&self, key: &[u8], ts: Timestamp) -> bool {
+        (self.last_key.as_slice(), self.last_ts) < (key, ts)
     }
 
     /// Takes the next record; tells whether its key is a new one.
     pub(crate) fn add(&mut self, record: &Record<'_>) -> bool {
-        let new_key = self.last_key != record.key;
+        self.raw_bytes += record.value.len() as u64;
+        self.add_rows(record.key, &[record.ts], &[record.tag])
+    }
+
+    /// Takes the next records, which are of one key, but not the length of their values; tells whether
+    /// the key is a new one.
+    pub(crate) fn add_rows(&mut self, key: &[u8], ts: &[Timestamp], tags: &[Tag]) -> bool {
+        let new_key = self.last_key != key;
         if new_key {
             self.keys += 1;
             self.last_key.clear();
-            self.last_key.extend_from_slice(record.key);
+            self.last_key.extend_from_slice(key);
         }
-        self.last_ts = record.ts;
-        self.min_ts = self.min_ts.min(record.ts);
-        self.max_ts = self.max_ts.max(record.ts);
+        for &ts in ts {
+            self.last_ts = ts;
+            self.min_ts = self.min_ts.min(ts);
+            self.max_ts = self.max_ts.max(ts);
+        }
         self.bulk_min_ts = self.min_ts;
-        self.count(record);
-        new_key
-    }
-
-    fn count(&mut self, record: &Record<'_>) {
-        self.records += 1;
-        match record.tag.kind() {
-            ValueKind::Put => {}
-            ValueKind::End => self.ends += 1,
-            ValueKind::Erase => self.erases += 1,
+        for tag in tags {
+            match tag.kind() {
+                ValueKind::Put => {}
+                ValueKind::End => self.ends += 1,
+                ValueKind::Erase => self.erases += 1,
+            }
         }
-        let ts_bytes = size_of::<Timestamp>();
-        self.raw_bytes += (record.key.len() + ts_bytes + record.value.len()) as u64;
+        self.records += ts.len() as u64;
+        self.raw_bytes += (ts.len() * (key.len() + size_of::<Timestamp>())) as u64;
+        new_key
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::chunk::Chunk;
 use super::reader::TableReader;
-use crate::error::Result;
+use super::stored::StoredChunk;
+use crate::error::{Error, Result};
 use crate::iter::{Cursor, Record};
 use crate::key::{Tag, Timestamp};
 
@@ -22,12 +23,17 @@ pub(crate) struct DecodedChunk {
 }
 
 /// A cursor over one table. It goes past the cache, which it would fill with what is read once.
+///
+/// Beside the walk over records it offers one over places: by that one, the values of a chunk are decoded
+/// when the first of its records is asked for.
 pub(crate) struct TableCursor {
     table: Arc<TableReader>,
-    block: usize,
-    /// The next chunk of `block` to decode.
-    next_chunk: usize,
+    /// The block and the chunk in it that `decoded` has the rows of.
+    chunk: (usize, usize),
+    /// The chunk behind that one.
+    next: (usize, usize),
     decoded: DecodedChunk,
+    has_values: bool,
     key: usize,
     /// `None`: it stands nowhere.
     row: Option<usize>,
@@ -37,63 +43,117 @@ impl TableCursor {
     pub(crate) fn new(table: Arc<TableReader>) -> Self {
         TableCursor {
             table,
-            block: 0,
-            next_chunk: 0,
+            chunk: (0, 0),
+            next: (0, 0),
             decoded: DecodedChunk::default(),
+            has_values: false,
             key: 0,
             row: None,
         }
     }
 
-    /// Decodes the next chunk and stands on its first row; past the last one it stands nowhere.
-    fn next_chunk(&mut self) -> Result<()> {
+    /// Like [`seek`](Cursor::seek), for a walk over places.
+    pub(crate) fn seek_place(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
         self.row = None;
-        if self.block == self.table.index().len() {
-            return Ok(());
-        }
-        let offset = self.table.index().row(self.block).handle.offset;
-        let block = self.table.block(self.block)?;
-        let chunk = block
-            .chunk(self.next_chunk)
-            .map_err(|m| self.table.corruption(offset, m.to_string()))?;
-        self.decoded.decode(&chunk).map_err(|what| self.table.corruption(offset, what))?;
-        self.next_chunk += 1;
-        if self.next_chunk == block.chunks() {
-            self.block += 1;
-            self.next_chunk = 0;
-        }
-        self.key = 0;
-        self.row = Some(0);
-        Ok(())
-    }
-}
-
-impl Cursor for TableCursor {
-    fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
-        self.row = None;
-        self.block = self.table.index().find(key, ts).unwrap_or(0);
-        let offset = self.table.index().row(self.block).handle.offset;
-        let block = self.table.block(self.block)?;
-        let chunk = block.find(key, ts);
-        let chunk = chunk.map_err(|m| self.table.corruption(offset, m.to_string()))?;
-        self.next_chunk = chunk.unwrap_or(0);
-        self.next_chunk()?;
-        while self.record().is_some_and(|record| (record.key, record.ts) < (key, ts)) {
-            self.next()?;
+        let block_no = self.table.index().find(key, ts).unwrap_or(0);
+        let chunk = self.table.block(block_no)?.find(key, ts);
+        let chunk = chunk.map_err(|m| self.corruption(block_no, m.to_string()))?;
+        self.next = (block_no, chunk.unwrap_or(0));
+        self.pass_chunk()?;
+        while self.place().is_some_and(|place| place < (key, ts)) {
+            self.next_place()?;
         }
         Ok(())
     }
 
-    fn next(&mut self) -> Result<()> {
+    /// Like [`next`](Cursor::next), for a walk over places.
+    pub(crate) fn next_place(&mut self) -> Result<()> {
         let row = self.row.expect("a cursor that stands on a record") + 1;
         if row == self.decoded.ts.len() {
-            return self.next_chunk();
+            return self.pass_chunk();
         }
         if row == self.decoded.key_rows[self.key].1.end {
             self.key += 1;
         }
         self.row = Some(row);
         Ok(())
+    }
+
+    /// Goes behind the chunk in which it stands; past the last one it stands nowhere.
+    pub(crate) fn pass_chunk(&mut self) -> Result<()> {
+        self.row = None;
+        self.has_values = false;
+        let (block_no, chunk_no) = self.next;
+        if block_no == self.table.index().len() {
+            return Ok(());
+        }
+        let block = self.table.block(block_no)?;
+        let chunk = block.chunk(chunk_no);
+        let chunk = chunk.map_err(|m| self.corruption(block_no, m.to_string()))?;
+        let decoded = self.decoded.decode_places(&chunk);
+        decoded.map_err(|what| self.corruption(block_no, what))?;
+        self.chunk = self.next;
+        let is_last = chunk_no + 1 == block.chunks();
+        self.next = if is_last { (block_no + 1, 0) } else { (block_no, chunk_no + 1) };
+        self.key = 0;
+        self.row = Some(0);
+        Ok(())
+    }
+
+    /// Key and timestamp of the record it stands on; `None` past the end.
+    pub(crate) fn place(&self) -> Option<(&[u8], Timestamp)> {
+        let row = self.row?;
+        Some((self.decoded.key(self.key), self.decoded.ts[row]))
+    }
+
+    /// The record it stands on, in a walk over places. It must stand on one.
+    pub(crate) fn read_record(&mut self) -> Result<Record<'_>> {
+        self.read_values()?;
+        Ok(self.record().expect("a cursor that stands on a record"))
+    }
+
+    /// The chunk it stands in, if it stands on the first of its records.
+    pub(crate) fn stored_chunk(&self) -> Option<StoredChunk<'_>> {
+        if self.row != Some(0) {
+            return None;
+        }
+        let (block_no, chunk_no) = self.chunk;
+        // What can't be read now could be a moment ago: whoever reads the records is told.
+        let block = self.table.block(block_no).ok()?;
+        let chunk = block.chunk(chunk_no).ok()?;
+        let bytes = block.bytes_of(chunk_no, &chunk).ok()?;
+        Some(StoredChunk { table: &self.table, block_no, chunk, bytes, places: &self.decoded })
+    }
+
+    /// Reads the values of the chunk it stands in, unless it has them.
+    fn read_values(&mut self) -> Result<()> {
+        if self.row.is_none() || self.has_values {
+            return Ok(());
+        }
+        let row = self.row.take();
+        let (block_no, chunk_no) = self.chunk;
+        let chunk = self.table.block(block_no)?.chunk(chunk_no);
+        let chunk = chunk.map_err(|m| self.corruption(block_no, m.to_string()))?;
+        let decoded = self.decoded.decode_values(&chunk);
+        decoded.map_err(|what| self.corruption(block_no, what))?;
+        (self.row, self.has_values) = (row, true);
+        Ok(())
+    }
+
+    fn corruption(&self, block_no: usize, what: String) -> Error {
+        self.table.corruption(self.table.index().row(block_no).handle.offset, what)
+    }
+}
+
+impl Cursor for TableCursor {
+    fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
+        self.seek_place(key, ts)?;
+        self.read_values()
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.next_place()?;
+        self.read_values()
     }
 
     fn record(&self) -> Option<Record<'_>> {
@@ -104,6 +164,12 @@ impl Cursor for TableCursor {
 impl DecodedChunk {
     /// Takes the rows of `chunk`; tells what in it was not as expected.
     pub(crate) fn decode(&mut self, chunk: &Chunk<'_>) -> Result<(), String> {
+        self.decode_places(chunk)?;
+        self.decode_values(chunk)
+    }
+
+    /// Takes the rows of `chunk` without their values.
+    fn decode_places(&mut self, chunk: &Chunk<'_>) -> Result<(), String> {
         self.keys.clear();
         self.key_rows.clear();
         let mut row = 0;
@@ -123,8 +189,47 @@ impl DecodedChunk {
         self.ts.clear();
         self.ts.extend(chunk.timestamps(0..row));
         self.tags.clear();
-        chunk.tags_into(0..row, &mut self.tags).map_err(|m| m.to_string())?;
-        chunk.decode_rows(0..row, &mut self.values, &mut self.value_ends)
+        chunk.tags_into(0..row, &mut self.tags).map_err(|m| m.to_string())
+    }
+
+    /// Takes the values of `chunk`, of which it has the rows.
+    fn decode_values(&mut self, chunk: &Chunk<'_>) -> Result<(), String> {
+        chunk.decode_rows(0..chunk.rows(), &mut self.values, &mut self.value_ends)
+    }
+
+    fn key(&self, key: usize) -> &[u8] {
+        &self.keys[self.key_rows[key].0.clone()]
+    }
+
+    /// Each key with the timestamps and tags of its rows.
+    pub(super) fn by_key(&self) -> impl Iterator<Item = (&[u8], &[Timestamp], &[Tag])> {
+        let keys = self.key_rows.iter();
+        keys.map(|(key, rows)| {
+            (&self.keys[key.clone()], &self.ts[rows.clone()], &self.tags[rows.clone()])
+        })
+    }
+
+    /// Where its first record stands.
+    pub(super) fn first(&self) -> (&[u8], Timestamp) {
+        (self.key(0), self.ts[0])
+    }
+
+    /// Where its last record stands.
+    pub(super) fn last(&self) -> (&[u8], Timestamp) {
+        (self.key(self.key_rows.len() - 1), self.ts[self.ts.len() - 1])
+    }
+
+    pub(super) fn timestamps(&self) -> &[Timestamp] {
+        &self.ts
+    }
+
+    pub(super) fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// The length of its keys, each counted once, in bytes.
+    pub(super) fn keys_bytes(&self) -> usize {
+        self.keys.len()
     }
 
     /// Its records, in their order.
@@ -136,7 +241,7 @@ impl DecodedChunk {
     fn record(&self, key: usize, row: usize) -> Record<'_> {
         let value_start = row.checked_sub(1).map_or(0, |before| self.value_ends[before]) as usize;
         Record {
-            key: &self.keys[self.key_rows[key].0.clone()],
+            key: self.key(key),
             ts: self.ts[row],
             tag: self.tags[row],
             value: &self.values[value_start..self.value_ends[row] as usize],

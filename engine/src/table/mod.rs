@@ -43,6 +43,7 @@ mod place;
 mod probe;
 mod reader;
 mod search;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -54,3 +55,4 @@ pub(crate) use iter::{DecodedChunk, TableCursor};
 pub(crate) use place::ChunkPlace;
 pub(crate) use probe::TableProbe;
 pub(crate) use reader::{TableContext, TableReader, TableVersion, ValueCache};
+pub(crate) use stored::StoredChunk;

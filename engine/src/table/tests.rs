@@ -35,7 +35,11 @@ fn context(cache_bytes: usize) -> TableContext {
 }
 
 fn build(fs: &dyn Fs, records: &Records) -> Result<TableMeta> {
-    let mut builder = TableBuilder::create(fs, Path::new(""), DATABASE, ID)?;
+    build_as(fs, ID, records)
+}
+
+fn build_as(fs: &dyn Fs, id: FileId, records: &Records) -> Result<TableMeta> {
+    let mut builder = TableBuilder::create(fs, Path::new(""), DATABASE, id)?;
     for ((key, ts), (tag, value)) in records {
         builder.add(&Record { key, ts: *ts, tag: *tag, value })?;
     }
@@ -202,6 +206,48 @@ proptest! {
                 if let Ok(found) = floor(&table, key, *ts) {
                     prop_assert_eq!(found, expected_floor(&records, key, *ts));
                 }
+            }
+        }
+    }
+
+    /// Chunks of tables with dictionaries of their own, and records between them, into one table.
+    #[test]
+    fn copied_chunks_answer_as_their_records(
+        lower in records(),
+        upper in records(),
+        copies in vec(prop::bool::weighted(0.7), 1..9),
+    ) {
+        let fs = SimFs::new(0);
+        let behind = |key: Vec<u8>| [&[0xff; 41][..], &key].concat();
+        let upper: Records =
+            upper.into_iter().map(|((key, ts), record)| ((behind(key), ts), record)).collect();
+        let all: Records = lower.clone().into_iter().chain(upper.clone()).collect();
+        let mut builder = TableBuilder::create(&fs, Path::new(""), DATABASE, FileId(9)).unwrap();
+        let mut copies = copies.iter().cycle();
+        for (id, records) in [(FileId(4), &lower), (FileId(5), &upper)] {
+            let table = open(&fs, &build_as(&fs, id, records).unwrap()).unwrap();
+            let mut cursor = TableCursor::new(table);
+            cursor.seek_place(b"", Timestamp::MIN).unwrap();
+            while cursor.place().is_some() {
+                match cursor.stored_chunk() {
+                    Some(chunk) if *copies.next().unwrap() => {
+                        prop_assert!(builder.add_chunk(&chunk).unwrap());
+                        cursor.pass_chunk().unwrap();
+                    }
+                    _ => {
+                        builder.add(&cursor.read_record().unwrap()).unwrap();
+                        cursor.next_place().unwrap();
+                    }
+                }
+            }
+        }
+        let meta = builder.finish(RunRank(3), (1, all.len() as u64)).unwrap();
+        prop_assert_eq!(&meta.properties, &build(&fs, &all).unwrap().properties);
+        let table = open(&fs, &meta).unwrap();
+        prop_assert_eq!(&scan(&table, b"", Timestamp::MIN).unwrap(), &all);
+        for (key, ts) in all.keys() {
+            for at in [*ts, ts.saturating_sub(1)] {
+                prop_assert_eq!(floor(&table, key, at).unwrap(), expected_floor(&all, key, at));
             }
         }
     }

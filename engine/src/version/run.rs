@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::iter::{Cursor, Record};
+use crate::iter::Record;
 use crate::key::{RunRank, SeqNo, Timestamp};
-use crate::table::{TableCursor, TableMeta, TableReader};
+use crate::table::{StoredChunk, TableCursor, TableMeta, TableReader};
 
 /// A live table: what the manifest says of it, and its open file.
 #[derive(Debug)]
@@ -92,7 +92,8 @@ pub(super) fn last(table: &Table) -> (&[u8], Timestamp) {
     (&table.meta.properties.last_key, table.meta.properties.last_ts)
 }
 
-/// A cursor over a run, one table after the other.
+/// A walk over a run from its first record on, one table after the other. The values of a chunk are
+/// decoded when the first of its records is asked for. After an error it stands nowhere.
 pub(crate) struct RunCursor {
     run: Arc<Run>,
     table: usize,
@@ -101,44 +102,59 @@ pub(crate) struct RunCursor {
 }
 
 impl RunCursor {
-    pub(crate) fn new(run: Arc<Run>) -> Self {
-        RunCursor { run, table: 0, cursor: None }
+    /// Stands on the first record.
+    pub(crate) fn new(run: Arc<Run>) -> Result<Self> {
+        let mut cursor = RunCursor { run, table: 0, cursor: None };
+        cursor.open_table()?;
+        Ok(cursor)
     }
 
-    /// Stands on the first record at or after `(key, ts)` of `self.table` and those behind it.
-    fn settle(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
-        while let Some(table) = self.run.tables.get(self.table) {
-            let mut cursor = TableCursor::new(Arc::clone(&table.reader));
-            cursor.seek(key, ts)?;
-            if cursor.record().is_some() {
-                self.cursor = Some(cursor);
-                return Ok(());
-            }
+    /// Key and timestamp of the record it stands on; `None` past the end.
+    pub(crate) fn place(&self) -> Option<(&[u8], Timestamp)> {
+        self.cursor.as_ref()?.place()
+    }
+
+    /// The record it stands on. It must stand on one.
+    pub(crate) fn read_record(&mut self) -> Result<Record<'_>> {
+        self.standing().read_record()
+    }
+
+    /// The chunk that begins with the record it stands on, if one does.
+    pub(crate) fn stored_chunk(&self) -> Option<StoredChunk<'_>> {
+        self.cursor.as_ref()?.stored_chunk()
+    }
+
+    /// Goes to the following record. It must stand on one.
+    pub(crate) fn next_place(&mut self) -> Result<()> {
+        self.standing().next_place()?;
+        self.leave_finished_table()
+    }
+
+    /// Goes behind the chunk in which it stands. It must stand in one.
+    pub(crate) fn pass_chunk(&mut self) -> Result<()> {
+        self.standing().pass_chunk()?;
+        self.leave_finished_table()
+    }
+
+    fn standing(&mut self) -> &mut TableCursor {
+        self.cursor.as_mut().expect("a cursor that stands on a record")
+    }
+
+    fn leave_finished_table(&mut self) -> Result<()> {
+        if self.place().is_none() {
             self.table += 1;
+            self.open_table()?;
         }
         Ok(())
     }
-}
 
-impl Cursor for RunCursor {
-    fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
+    fn open_table(&mut self) -> Result<()> {
         self.cursor = None;
-        self.table = self.run.tables.partition_point(|table| last(table) < (key, ts));
-        self.settle(key, ts)
-    }
-
-    fn next(&mut self) -> Result<()> {
-        let cursor = self.cursor.as_mut().expect("a cursor that stands on a record");
-        cursor.next()?;
-        if cursor.record().is_none() {
-            self.cursor = None;
-            self.table += 1;
-            self.settle(b"", Timestamp::MIN)?;
+        if let Some(table) = self.run.tables.get(self.table) {
+            let mut cursor = TableCursor::new(Arc::clone(&table.reader));
+            cursor.seek_place(b"", Timestamp::MIN)?;
+            self.cursor = Some(cursor);
         }
         Ok(())
-    }
-
-    fn record(&self) -> Option<Record<'_>> {
-        self.cursor.as_ref()?.record()
     }
 }

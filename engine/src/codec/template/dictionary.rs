@@ -58,7 +58,11 @@ pub(super) struct Text<'d> {
     len: usize,
 }
 
-impl Text<'_> {
+impl<'d> Text<'d> {
+    pub(super) fn bytes(self) -> &'d [u8] {
+        &self.padded[..self.len]
+    }
+
     /// Appends the text to `out`. Copying so many bytes as are always there, and giving back those that
     /// are too many, takes a fraction of a copy of unknown length.
     #[inline]
@@ -119,7 +123,7 @@ impl Texts {
 
     fn encode(&self, texts: std::ops::Range<usize>, out: &mut Vec<u8>) {
         for text in texts.filter_map(|index| self.get(index)) {
-            put_bytes(out, &text.padded[..text.len]);
+            put_bytes(out, text.bytes());
         }
     }
 
@@ -151,6 +155,11 @@ impl<'d> Skeleton<'d> {
     pub(super) fn literal(&self, hole: usize) -> Text<'d> {
         let literal = self.dictionary.literals.get(self.first + hole);
         literal.unwrap_or(Text { padded: &[], len: 0 })
+    }
+
+    /// All its literals.
+    pub(super) fn literals(self) -> impl Iterator<Item = &'d [u8]> + Clone {
+        (0..=self.holes).map(move |hole| self.literal(hole).bytes())
     }
 }
 

@@ -39,6 +39,7 @@ mod hole;
 mod number;
 mod part;
 mod reader;
+mod renumber;
 mod rows;
 mod shape;
 #[cfg(test)]
@@ -52,6 +53,7 @@ use self::hole::Field;
 use self::shape::{SHAPES_MAX, Shape, Shapes};
 use super::ints::{self, BitWriter, PAD_BYTES};
 use crate::coding::put_varint;
+use crate::error::Malformed;
 
 /// How a hole is stored: a kind in two bits, and what a spec has more. Do not change these values: they
 /// are on disk.
@@ -114,6 +116,23 @@ impl TemplateEncoder {
             return None;
         }
         Some(self.dictionary.bytes_since(before))
+    }
+
+    /// Takes over the payload of another table, whose dictionary is `from`: appends to `out` the head
+    /// that it has in this one, its data being the same in both. `false`, with nothing taken, where the
+    /// dictionary is full; `out` has no meaning then.
+    pub(crate) fn take_over(
+        &mut self,
+        out: &mut Vec<u8>,
+        padded_head: &[u8],
+        from: &Dictionary,
+    ) -> Result<bool, Malformed> {
+        let before = self.dictionary.mark();
+        let taken = renumber::renumber(out, padded_head, from, &mut self.dictionary);
+        if !matches!(taken, Ok(true)) {
+            self.dictionary.undo_to(before);
+        }
+        taken
     }
 
     /// Forgets the last run, whose payload is not used.

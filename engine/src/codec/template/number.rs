@@ -276,7 +276,7 @@ static THOUSAND_FULL: [u32; 1000] = {
     let mut table = [0; 1000];
     let mut number = 0_u32;
     while number < 1000 {
-        let digits = number / 100 | number / 10 % 10 << 8 | number % 10 << 16;
+        let digits = (number / 100) | ((number / 10 % 10) << 8) | ((number % 10) << 16);
         table[number as usize] = digits | 0x0030_3030;
         number += 1;
     }

@@ -70,7 +70,27 @@ fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Op
         let (out, out_ends) = (&mut Vec::new(), &mut Vec::new());
         assert!(template.values_into(0..values.len(), out, out_ends, run.len() - 1).is_err());
     }
+    assert_taken_over(&padded, &dictionary, &run, &ends);
     Some(Encoded { padded, dictionary })
+}
+
+/// By a table that has skeletons and words of its own, and by that table once more, which needs nothing new
+/// then.
+fn assert_taken_over(padded: &Payload, dictionary: &Dictionary, run: &[u8], ends: &[i64]) {
+    let (other_run, other_ends) = run_of(&["{\"x\":1ms,\"y\":no}", "{\"x\":2ms,\"y\":yes}"]);
+    let mut other = TemplateEncoder::default();
+    other.encode(&mut Payload::default(), &other_run, &other_ends, usize::MAX).unwrap();
+    let mut head = Vec::new();
+    assert!(other.take_over(&mut head, &padded.head, dictionary).unwrap());
+    let counts = other.dictionary.as_read().counts();
+    let mut again = Vec::new();
+    assert!(other.take_over(&mut again, &padded.head, dictionary).unwrap());
+    assert_eq!((&again, other.dictionary.as_read().counts()), (&head, counts));
+    head.extend_from_slice(&PAD);
+    let template = Template::parse(&head, &padded.data, ends.len(), other.dictionary.as_read());
+    let (mut all, mut all_ends) = (Vec::new(), Vec::new());
+    template.unwrap().values_into(0..ends.len(), &mut all, &mut all_ends, run.len()).unwrap();
+    assert!(all.starts_with(run) && all_ends == ends);
 }
 
 /// Bytes a value of a payload; the encoder must not give up on these, nor need much of a dictionary.
@@ -267,6 +287,7 @@ proptest! {
 }
 
 fn read_all(head: &[u8], data: &[u8], rows: usize, dictionary: &Dictionary) {
+    let _ = TemplateEncoder::default().take_over(&mut Vec::new(), head, dictionary);
     let Ok(template) = Template::parse(head, data, rows, dictionary) else { return };
     for row in 0..rows {
         let _ = template.value_into(row, &mut Vec::new());
@@ -317,6 +338,19 @@ fn values_without_a_common_shape_are_refused() {
     assert!(encoded(&[",".repeat(100_000)]).is_none());
     assert!(encoded::<&[u8]>(&[]).is_none());
     assert!(encoded(&[""; 3]).is_some());
+}
+
+#[test]
+fn a_full_dictionary_takes_nothing_over() {
+    let known = encoded(&[telemetry(0), telemetry(1)]).unwrap();
+    let mut full = TemplateEncoder::default();
+    // The limit of its texts is a mebibyte.
+    let (run, ends) = run_of(&["x".repeat((1 << 20) - 20)]);
+    full.encode(&mut Payload::default(), &run, &ends, usize::MAX).unwrap();
+    let counts = full.dictionary.as_read().counts();
+    let taken = full.take_over(&mut Vec::new(), &known.padded.head, &known.dictionary);
+    assert!(!taken.unwrap());
+    assert_eq!(full.dictionary.as_read().counts(), counts);
 }
 
 #[test]

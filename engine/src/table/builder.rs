@@ -141,7 +141,9 @@ impl TableBuilder {
             self.late.add_key(KeyHash::of(key), ts[0]);
         }
         properties.raw_bytes += value_bytes as u64;
-        ts.iter().for_each(|&ts| self.late.add(ts));
+        for &ts in ts {
+            self.late.add(ts);
+        }
     }
 
     fn write_filter(&mut self, block_type: BlockType, keys: &[KeyHash]) -> Result<BlockHandle> {

@@ -144,7 +144,9 @@ impl<'a> Chunk<'a> {
         for _ in 0..numbers {
             input.varint("a count or a length")?;
         }
-        (Model::parse(&mut input)?, Model::parse(&mut input)?);
+        for _ in ["timestamps", "tags"] {
+            Model::parse(&mut input)?;
+        }
         let front = &padded[start..input.position()];
         let head_len = input.varint("a length of what tells of values")? as usize;
         let padded_head = input.take_padded(head_len, PAD_BYTES, "what tells of values")?;

@@ -46,7 +46,7 @@ impl KeyRange {
     /// use kvtimedb_engine::KeyRange;
     ///
     /// let hours = KeyRange::between("sensor/3".."sensor/5");
-    /// let rest = KeyRange::between(b"sensor/5"..);
+    /// let rest = KeyRange::between("sensor/5"..);
     /// # let _ = (hours, rest);
     /// ```
     pub fn between<K: AsRef<[u8]>>(bounds: impl RangeBounds<K>) -> Self {

@@ -40,7 +40,12 @@ impl Image {
     /// records, so that damaging it byte by byte takes less time. With `merged`, the last edit of the
     /// manifest is that of a merge.
     fn new(merged: bool) -> Image {
-        let fs = SimFs::new(1);
+        Image::of_seed(1, merged)
+    }
+
+    /// The database's id follows from the seed.
+    fn of_seed(seed: u64, merged: bool) -> Image {
+        let fs = SimFs::new(seed);
         let options =
             Options { durability: Durability::Sync, memtable_bytes_max: 128 << 10, ..options(&fs) };
         let db = Db::open(DIR, options).unwrap();
@@ -252,7 +257,7 @@ fn swapped_tables_are_noticed() {
 /// The same calls make the same names and lengths in every database; only its id tells them apart.
 #[test]
 fn a_file_of_another_database_is_noticed() {
-    let (image, other) = (Image::new(false), Image::new(false));
+    let (image, other) = (Image::of_seed(1, false), Image::of_seed(2, false));
     assert_eq!(image.files(), other.files());
     for path in image.files() {
         let bytes = other.fs.read_file(&path).unwrap();
@@ -268,8 +273,8 @@ fn a_file_of_another_database_is_noticed() {
 /// whatever byte, makes a table together with the rest of this one.
 #[test]
 fn a_piece_of_another_table_is_noticed() {
-    let tables_of = |values: &[&str]| {
-        let fs = SimFs::new(1);
+    let tables_of = |seed, values: &[&str]| {
+        let fs = SimFs::new(seed);
         let db = Db::open(DIR, options(&fs)).unwrap();
         for value in values {
             db.put(b"k", 1, value.as_bytes()).unwrap();
@@ -281,8 +286,8 @@ fn a_piece_of_another_table_is_noticed() {
         let bytes: Vec<Vec<u8>> = files.iter().map(|path| fs.read_file(path).unwrap()).collect();
         (fs, files, bytes)
     };
-    let (fs, files, ours) = tables_of(&["aaaa", "bbbb"]);
-    let (_, _, theirs) = tables_of(&["cccc", "dddd"]);
+    let (fs, files, ours) = tables_of(1, &["aaaa", "bbbb"]);
+    let (_, _, theirs) = tables_of(2, &["cccc", "dddd"]);
     for (stranger, from) in [("another file", &ours[0]), ("another database", &theirs[1])] {
         for end in 1..from.len() {
             let fs = fs.fork();

@@ -4,8 +4,6 @@
 //! Each step leaves a directory that the next open can start from: until `CURRENT` names the new
 //! manifest, the old one and the whole log still stand.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,7 +45,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let (home, recovered) = match manifest {
         None => {
             directory::check_no_data(&*fs, dir, &files)?;
-            let home = home(dir, &options, new_database_id(), next_file(&files, 1));
+            let home = home(dir, &options, DatabaseId(fs.random()), next_file(&files, 1));
             (home, Recovered::default())
         }
         Some(manifest) => {
@@ -61,11 +59,6 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let (core, receivers) = begin(home, options, recovered)?;
     remove_obsolete(&core, &files);
     Ok(Opened { core, receivers, lock })
-}
-
-/// The one random choice of the engine.
-fn new_database_id() -> DatabaseId {
-    DatabaseId(RandomState::new().build_hasher().finish())
 }
 
 /// Above every id that the manifest gave out, and every file that a crash left behind.

@@ -50,6 +50,10 @@ pub trait Fs: Debug + Send + Sync {
     /// The names in a directory, sorted; those that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
+    /// A number that nobody can guess: for the id of a new database, the one random choice of the
+    /// engine.
+    fn random(&self) -> u64;
+
     /// Takes the lock of a file, creating it if need be, and writes `holder` into it. The lock goes
     /// with the returned guard, or with the process. `Ok(Err(text))` gives the text that the present
     /// holder wrote.

@@ -3,7 +3,9 @@
 // The lint keeps `std::fs` out of the rest of the engine; this is where it belongs.
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::hash_map::RandomState;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
@@ -68,6 +70,10 @@ impl Fs for RealFs {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn random(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {

@@ -8,6 +8,7 @@
 //!   [`SimFs::crash`] then decides what is left. To visit every crash point of a workload, run it
 //!   once to learn how many calls it makes, then once for each of them on a [`SimFs::fork`] of the
 //!   image that it began with.
+//!   Or let [`SimFs::watch`] show each call of one run, and crash a fork there.
 //! - A [`Fault`] makes one call fail, or lie.
 //!
 //! Every choice comes from the seed, so a run that makes the same calls in the same order does the
@@ -28,7 +29,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io, mem};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::disk::{Dir, Inode, InodeNo, Rng};
 pub use self::fault::{Fault, FaultKind, FsOp};
@@ -68,7 +69,11 @@ struct State {
     /// How many crashes there were: what was opened or locked before the last one is dead.
     crashes: u64,
     trace: Vec<String>,
+    watcher: Option<Watcher>,
 }
+
+/// Told of each mutating call.
+type Watcher = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Where the simulation stops: after a mutating call, or halfway through it.
 #[derive(Clone, Copy)]
@@ -93,12 +98,13 @@ impl SimFs {
             stop: None,
             crashes: 0,
             trace: Vec::new(),
+            watcher: None,
         };
         SimFs { state: Arc::new(Mutex::new(state)) }
     }
 
     /// A file system of its own with the same files, durable and not, the same faults, numbers and
-    /// random choices to come. Nothing in it is open or locked, and its trace is empty.
+    /// random choices to come. Nothing in it is open or locked, its trace is empty, and nobody watches.
     #[must_use]
     pub fn fork(&self) -> SimFs {
         let mut state = self.state.lock();
@@ -106,7 +112,13 @@ impl SimFs {
         let mut fork = state.clone();
         state.trace = trace;
         fork.close_all();
+        fork.watcher = None;
         SimFs { state: Arc::new(Mutex::new(fork)) }
+    }
+
+    /// From now on all choices follow from this seed.
+    pub fn reseed(&self, seed: u64) {
+        self.state.lock().rng = Rng(seed);
     }
 
     /// Ends the process, and with it all open files and locks, and then the power, if `survival`
@@ -151,6 +163,36 @@ impl SimFs {
     /// any other call without effect.
     pub fn stop_within(&self, n: u64) {
         self.state.lock().stop = Some(Stop::Within(n));
+    }
+
+    /// Calls `watcher` before each mutating call, with the text that the [trace](SimFs::trace) will
+    /// have, on the thread that makes the call. It may do with the file system, and with whatever lies
+    /// in it, what a thread of its own could, as long as it does not wait for the caller.
+    pub fn watch(&self, watcher: impl Fn(&str) + Send + Sync + 'static) {
+        self.state.lock().watcher = Some(Arc::new(watcher));
+    }
+
+    /// Ends the [watch](SimFs::watch).
+    pub fn unwatch(&self) {
+        self.state.lock().watcher = None;
+    }
+
+    /// Tells the watcher, unless the call will not be made. Not under the lock.
+    fn announce(&self, call: &str) {
+        let state = self.state.lock();
+        let watcher = state.watcher.clone().filter(|_| state.check_running().is_ok());
+        drop(state);
+        if let Some(watcher) = watcher {
+            watcher(call);
+        }
+    }
+
+    /// Begins a mutating call whose faults are all errors without effect.
+    fn begin(&self, op: FsOp, names: &[&str], call: String) -> io::Result<MutexGuard<'_, State>> {
+        self.announce(&call);
+        let mut state = self.state.lock();
+        state.begin(op, names, call)?.map_or(Ok(()), |kind| Err(kind.error()))?;
+        Ok(state)
     }
 
     /// Makes a call to come fail. Faults are independent: each counts the calls that match it, and
@@ -261,11 +303,6 @@ impl State {
         }
     }
 
-    /// [`State::begin`] for the operations whose faults are all errors without effect.
-    fn begin_or_fail(&mut self, op: FsOp, names: &[&str], call: String) -> io::Result<()> {
-        self.begin(op, names, call)?.map_or(Ok(()), |kind| Err(kind.error()))
-    }
-
     /// The fault that strikes this call, if there is one; it is spent by that.
     fn fault(&mut self, op: FsOp, names: &[&str]) -> Option<FaultKind> {
         let mut kind = None;
@@ -347,9 +384,8 @@ impl Fs for SimFs {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
-        let mut state = self.state.lock();
         let name = name_of(path);
-        state.begin_or_fail(FsOp::Create, &[&name], format!("create {name}"))?;
+        let mut state = self.begin(FsOp::Create, &[&name], format!("create {name}"))?;
         let (dir, name) = split(path);
         if state.dir(&dir)?.get(&name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -367,10 +403,9 @@ impl Fs for SimFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state.lock();
         let names = [name_of(from), name_of(to)];
         let call = format!("rename {} {}", names[0], names[1]);
-        state.begin_or_fail(FsOp::Rename, &[&names[0], &names[1]], call)?;
+        let mut state = self.begin(FsOp::Rename, &[&names[0], &names[1]], call)?;
         let inode = state.find(from)?;
         let ((dir, from), (dir_to, to)) = (split(from), split(to));
         if dir != dir_to {
@@ -381,9 +416,8 @@ impl Fs for SimFs {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state.lock();
         let name = name_of(path);
-        state.begin_or_fail(FsOp::Remove, &[&name], format!("remove {name}"))?;
+        let mut state = self.begin(FsOp::Remove, &[&name], format!("remove {name}"))?;
         let inode = state.find(path)?;
         let (dir, name) = split(path);
         state.dir(&dir)?.change(inode, Some(&name), None);
@@ -391,8 +425,7 @@ impl Fs for SimFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.state.lock();
-        state.begin_or_fail(FsOp::SyncDir, &[&name_of(dir)], "sync_dir".to_owned())?;
+        let mut state = self.begin(FsOp::SyncDir, &[&name_of(dir)], "sync_dir".to_owned())?;
         state.dir(&plain(dir))?.sync();
         state.free_unnamed();
         Ok(())
@@ -407,6 +440,10 @@ impl Fs for SimFs {
         names.extend(subdirs.filter_map(|subdir| subdir.file_name()).map(OsStr::to_owned));
         names.sort_unstable();
         Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    fn random(&self) -> u64 {
+        self.state.lock().rng.next()
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {

@@ -448,6 +448,9 @@ impl Fs for FlakyFs {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.inner.list(dir)
     }
+    fn random(&self) -> u64 {
+        self.inner.random()
+    }
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {
         self.inner.lock(path, holder)
     }

@@ -6,6 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::mem;
 use std::sync::Arc;
 
+use super::fault::FaultKind;
+
 /// What a disk writes whole or not at all, in bytes.
 pub(super) const SECTOR: usize = 512;
 
@@ -210,7 +212,7 @@ impl Dir {
 pub(super) struct Rng(pub(super) u64);
 
 impl Rng {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -231,6 +233,23 @@ impl Rng {
 
     fn happens(&mut self, odds: usize) -> bool {
         self.below(4) < odds
+    }
+
+    /// Where some sector of a file of this length begins; 0 where it has none.
+    pub(super) fn sector(&mut self, file_len: usize) -> usize {
+        self.below(file_len.div_ceil(SECTOR).max(1)) * SECTOR
+    }
+
+    /// Makes what was read of a file a lie: a flipped bit, or another sector of the file in the place of
+    /// one that was asked for.
+    pub(super) fn lie(&mut self, kind: FaultKind, file: &[u8], read: &mut [u8]) {
+        if kind == FaultKind::Misdirected {
+            let (from, to) = (self.sector(file.len()), self.sector(read.len()));
+            let len = SECTOR.min(file.len() - from).min(read.len() - to);
+            read[to..to + len].copy_from_slice(&file[from..from + len]);
+        } else {
+            self.flip_bit(read);
+        }
     }
 
     /// Flips one bit of `bytes`, if there is one.

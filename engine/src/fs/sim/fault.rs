@@ -43,6 +43,9 @@ pub enum FaultKind {
     BitFlip,
     /// A write succeeds, but the bytes stay as they were: zeros, if it made the file longer.
     Stale,
+    /// As [`FaultKind::Stale`], and what was to be written lands in other sectors of the file. A read
+    /// succeeds, and one sector of what it gives is another one's.
+    Misdirected,
 }
 
 impl FaultKind {
@@ -74,7 +77,9 @@ impl Fault {
         match self.kind {
             FaultKind::Eio | FaultKind::Enospc => true,
             FaultKind::Short | FaultKind::Stale => self.op == FsOp::Write,
-            FaultKind::BitFlip => matches!(self.op, FsOp::Read | FsOp::Write),
+            FaultKind::BitFlip | FaultKind::Misdirected => {
+                matches!(self.op, FsOp::Read | FsOp::Write)
+            }
         }
     }
 

@@ -40,7 +40,7 @@ impl SimFile {
     fn read(&self) -> io::Result<(MutexGuard<'_, State>, Option<FaultKind>)> {
         let mut state = self.state()?;
         match state.fault(FsOp::Read, &[&self.name]) {
-            Some(kind) if kind != FaultKind::BitFlip => Err(kind.error()),
+            Some(kind @ (FaultKind::Eio | FaultKind::Enospc)) => Err(kind.error()),
             fault => Ok((state, fault)),
         }
     }
@@ -48,8 +48,9 @@ impl SimFile {
 
 impl WritableFile for SimFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let state = &mut *self.state()?;
         let call = format!("write {} {offset}+{}", self.name, data.len());
+        self.fs.announce(&call);
+        let state = &mut *self.state()?;
         let fault = state.begin(FsOp::Write, &[&self.name], call)?;
         let offset = offset as usize;
         let mut data = data.to_vec();
@@ -63,9 +64,17 @@ impl WritableFile for SimFile {
                 result = state.check_running().and(Err(kind.error()));
             }
             Some(FaultKind::BitFlip) => state.rng.flip_bit(&mut data),
-            Some(FaultKind::Stale) => {
-                let old = state.inode(self.inode).content().iter().skip(offset).copied();
-                data = old.chain(std::iter::repeat(0)).take(data.len()).collect();
+            Some(kind @ (FaultKind::Stale | FaultKind::Misdirected)) => {
+                let content = state.inode(self.inode).content();
+                let len = content.len();
+                let old = content.iter().skip(offset).copied().chain(std::iter::repeat(0));
+                let old = old.take(data.len()).collect();
+                if kind == FaultKind::Misdirected {
+                    let elsewhere = state.rng.sector(len);
+                    data.truncate(len - elsewhere);
+                    state.inode(self.inode).write(elsewhere, &data);
+                }
+                data = old;
             }
         }
         state.inode(self.inode).write(offset, &data);
@@ -73,8 +82,10 @@ impl WritableFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let call = format!("sync {}", self.name);
+        self.fs.announce(&call);
         let mut state = self.state()?;
-        let fault = state.begin(FsOp::Sync, &[&self.name], format!("sync {}", self.name))?;
+        let fault = state.begin(FsOp::Sync, &[&self.name], call)?;
         let inode = state.inode(self.inode);
         match fault {
             None => {
@@ -99,8 +110,9 @@ impl ReadableFile for SimFile {
         let content = state.inode(self.inode).content();
         let bytes = content.get(offset as usize..).and_then(|rest| rest.get(..buf.len()));
         buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        if fault.is_some() {
-            state.rng.flip_bit(buf);
+        if let Some(kind) = fault {
+            let content = Arc::clone(state.inode(self.inode).content());
+            state.rng.lie(kind, &content, buf);
         }
         Ok(())
     }
@@ -108,8 +120,9 @@ impl ReadableFile for SimFile {
     fn map(&self) -> io::Result<FileMap> {
         let (mut state, fault) = self.read()?;
         let mut bytes = Arc::clone(state.inode(self.inode).content());
-        if fault.is_some() {
-            state.rng.flip_bit(Arc::make_mut(&mut bytes).as_mut_slice());
+        if let Some(kind) = fault {
+            let content = Arc::clone(&bytes);
+            state.rng.lie(kind, &content, Arc::make_mut(&mut bytes).as_mut_slice());
         }
         Ok(FileMap::from(bytes))
     }

@@ -309,6 +309,34 @@ fn a_fork_lives_its_own_life() {
     assert_eq!(fork.read_file("db/a"), None);
 }
 
+#[test]
+fn a_watcher_sees_each_call_before_it_is_made_and_may_look_around() {
+    let fs = sim();
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let (watched, list) = (fs.clone(), Arc::clone(&seen));
+    fs.watch(move |call| {
+        // On the thread of the caller, and not under a lock.
+        let fork = watched.fork();
+        fork.crash(Survival::Everything);
+        fork.sync_dir(Path::new("db")).unwrap();
+        let len = fork.read_file("db/f.tmp").map(|content| content.len());
+        list.lock().push((call.to_owned(), watched.mutations(), len));
+    });
+    install(&fs).unwrap();
+    let calls: Vec<_> = seen.lock().iter().map(|(call, ..)| call.clone()).collect();
+    assert_eq!(calls, fs.trace());
+    let states: Vec<_> = seen.lock().iter().map(|&(_, before, len)| (before, len)).collect();
+    let lens = [None, Some(0), Some(1000), Some(2000), Some(2000), None, None];
+    assert_eq!(states, (0..7).zip(lens).collect::<Vec<_>>());
+    // Neither a call that a stop prevents, nor one after the watch.
+    fs.stop_after(fs.mutations());
+    install(&fs).unwrap_err();
+    fs.crash(Survival::Everything);
+    fs.unwatch();
+    install(&fs).unwrap();
+    assert_eq!(seen.lock().len(), 7);
+}
+
 // Faults.
 
 #[test]
@@ -391,6 +419,30 @@ fn reads_fail_and_lie_without_harm_to_the_file() {
     file.map().unwrap_err();
     file.read_exact_at(0, &mut buf).unwrap();
     assert_eq!(ones(&buf), 0);
+}
+
+#[test]
+fn misdirected_writes_and_reads_show_another_sector() {
+    let sectors: Vec<u8> = (0..8).flat_map(|n| [n; SECTOR]).collect();
+    for seed in 0..20 {
+        let fs = SimFs::new(seed);
+        fs.put_file("db/f", sectors.clone());
+        let file = fs.open(Path::new("db/f")).unwrap();
+        fs.inject(fault(FsOp::Read, "f", 1, FaultKind::Misdirected));
+        let mut buf = vec![0; sectors.len()];
+        file.read_exact_at(0, &mut buf).unwrap();
+        let wrong = buf.chunks(SECTOR).zip(sectors.chunks(SECTOR)).filter(|(a, b)| a != b);
+        assert!(wrong.count() <= 1);
+
+        let file = write(&fs, "db/g", &sectors);
+        fs.inject(fault(FsOp::Write, "g", 1, FaultKind::Misdirected));
+        file.write_at(0, &[9; SECTOR]).unwrap();
+        let content = fs.read_file("db/g").unwrap();
+        let landed = content.chunks(SECTOR).position(|sector| sector == [9; SECTOR]);
+        let kept = content.chunks(SECTOR).zip(sectors.chunks(SECTOR)).filter(|(a, b)| a == b);
+        assert!(kept.count() >= 7 && (landed.is_some() || content == sectors), "{landed:?}");
+        assert!(landed != Some(0), "the sector that was meant stays as it was");
+    }
 }
 
 #[test]

@@ -294,3 +294,52 @@ fn a_buffered_database_keeps_a_prefix() {
     let steps = workload(6, &[Step::Drop, Step::Compact, Step::Close]);
     walk(Durability::Buffered, steps, 4200);
 }
+
+/// The process dies between the append of a merge's edit to the manifest and its sync. The next open
+/// reads the edit all the same, from the page cache. It once removed the merge's inputs then, which the
+/// edit says nobody needs, before it had made anything durable; where the power failed next, the disk
+/// could hold the manifest without the edit, and the directory without the inputs.
+#[test]
+fn an_edit_that_only_the_page_cache_holds_removes_nothing() {
+    let fs = SimFs::new(0);
+    let db = Db::open(DIR, options(&fs)).unwrap();
+    let mut oracle = Oracle::default();
+    for round in 0..2 {
+        let ops = [Op::put("a", round, [round as u8]), Op::end("b", round)];
+        db.write(batch(&ops)).unwrap();
+        oracle.apply(&ops);
+        db.flush().unwrap();
+    }
+    let whole = fs.fork();
+    let db_of_whole = Db::open(DIR, options(&whole)).unwrap();
+    whole.take_trace();
+    let before = whole.mutations();
+    db_of_whole.compact().unwrap();
+    let is_edit = |call: &String| call.starts_with("write MANIFEST");
+    let edit = whole.trace().iter().position(is_edit).expect("a merge that is installed") as u64;
+
+    let killed = fs.fork();
+    let db = Db::open(DIR, options(&killed)).unwrap();
+    assert_eq!(killed.mutations(), before);
+    killed.stop_after(before + edit + 1);
+    db.compact().unwrap_err();
+    drop(db);
+    killed.crash(Survival::Everything);
+    let calls = {
+        let recovered = killed.fork();
+        drop(Db::open(DIR, options(&recovered)).unwrap());
+        recovered.mutations() - killed.mutations()
+    };
+    for call in 1..=calls {
+        for seed in 0..40 {
+            let fs = killed.fork();
+            fs.reseed(seed);
+            fs.stop_after(fs.mutations() + call);
+            drop(Db::open(DIR, options(&fs)));
+            fs.crash(Survival::Random);
+            let point = format!("a power failure after call {call} of the recovery, seed {seed}");
+            let db = Db::open(DIR, options(&fs)).unwrap_or_else(|e| panic!("{point}: {e}"));
+            oracle.assert_answers(&db, point);
+        }
+    }
+}

@@ -91,12 +91,15 @@ fn recover(
     files: &[FileKind],
     state: ManifestState,
 ) -> Result<Recovered> {
+    let next_file = state.next_file;
     let tables: Result<Vec<_>> =
         state.tables.into_iter().map(|meta| home.open_table(meta)).collect();
     let tables = tables?;
-    // Before anything is written: on a full disk, what failed opens left may be what fills it.
+    // Before anything is written: on a full disk, what failed opens left may be what fills it. Only what
+    // no manifest can ever have named: the last edit may be in the page cache alone, and a power failure
+    // brings back the tables that it removes.
     home.remove_tables(files.iter().filter_map(|file| match file {
-        FileKind::Table(id) if !tables.iter().any(|live| live.meta.id == *id) => Some(*id),
+        FileKind::Table(id) if id.0 >= next_file => Some(*id),
         _ => None,
     }));
     let oldest = state.oldest_wal.unwrap_or(FileId(0));

@@ -60,4 +60,4 @@ pub use key::{
     ValueType,
 };
 pub use metrics::{Counter, Metrics};
-pub use options::{Background, Durability, Options, WAL_SYNC_PERIOD_MS};
+pub use options::{Background, BackgroundStep, Durability, Options, WAL_SYNC_PERIOD_MS};

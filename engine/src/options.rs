@@ -32,6 +32,27 @@ pub enum Background {
     /// same calls make the same file operations in the same order, so that a simulation can stop at
     /// each of them.
     Inline,
+    /// Nobody, until the caller says so: see [`Db::step`](crate::Db::step). For a simulation that
+    /// decides what happens when.
+    Stepped,
+}
+
+/// A piece of what the threads of a database do: see [`Db::step`](crate::Db::step).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackgroundStep {
+    /// Commits what [`Db::submit`](crate::Db::submit) has queued, as one group.
+    Commit,
+    /// Creates the next segment of the log ahead of need.
+    PrepareSegment,
+    /// Makes the log durable, as a period of [`WAL_SYNC_PERIOD_MS`] does under
+    /// [`Durability::Buffered`].
+    SyncLog,
+    /// Flushes the oldest frozen memtable.
+    Flush,
+    /// Does a merge that is worth its cost.
+    Compact,
+    /// Does a merge that is proportionate while nobody writes.
+    CompactIdle,
 }
 
 /// How a database is opened. The defaults serve; what isn't here is a named constant beside the code

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::signals::Receivers;
+use super::signals::{Receivers, WriteRequest};
 use super::state::Core;
+use crate::compaction::Effort;
 use crate::error::{Error, IoContext, Result};
-use crate::options::Background;
+use crate::options::{Background, BackgroundStep};
 
 /// After a full disk, the next try.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
@@ -28,20 +29,33 @@ const IDLE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The threads of an open database.
 #[derive(Debug)]
-pub(crate) struct Threads(Vec<JoinHandle<()>>);
+pub(crate) struct Threads {
+    running: Vec<JoinHandle<()>>,
+    /// What the writer thread would serve, where the steps of a simulation do.
+    queue: Option<Receiver<WriteRequest>>,
+}
 
 impl Threads {
     /// Starts the threads that the options ask for: all of them, or none.
     pub(crate) fn start(core: &Arc<Core>, receivers: Receivers) -> Result<Threads> {
-        let mut threads = Threads(Vec::new());
-        if core.options.background == Background::Threads
-            && let Err(error) = threads.spawn_all(core, receivers)
-        {
-            core.begin_closing();
-            threads.join(core);
-            return Err(error);
+        let mut threads = Threads { running: Vec::new(), queue: None };
+        match core.options.background {
+            Background::Inline => {}
+            Background::Stepped => threads.queue = Some(receivers.writes),
+            Background::Threads => {
+                if let Err(error) = threads.spawn_all(core, receivers) {
+                    core.begin_closing();
+                    threads.join(core);
+                    return Err(error);
+                }
+            }
         }
         Ok(threads)
+    }
+
+    /// The queue of batches, where no thread serves it.
+    pub(crate) fn queue(&self) -> Option<Receiver<WriteRequest>> {
+        self.queue.clone()
     }
 
     fn spawn_all(&mut self, core: &Arc<Core>, receivers: Receivers) -> Result<()> {
@@ -61,16 +75,20 @@ impl Threads {
         let (core, home) = (Arc::clone(core), core.home.clone());
         let thread = std::thread::Builder::new().name(name.to_owned());
         let handle = thread.spawn(move || body(&core)).at("start a thread for", &home.dir)?;
-        self.0.push(handle);
+        self.running.push(handle);
         Ok(())
     }
 
     /// Waits until all have ended; they have been told to.
     pub(crate) fn join(self, core: &Core) {
         core.signals.wake_all();
+        // Nobody else tells those who wait in it that the database is closed.
+        if let Some(queue) = &self.queue {
+            core.serve_writes(queue);
+        }
         let own = std::thread::current().id();
         // The last handle may be dropped by a callback on the writer thread, which ends by itself.
-        for thread in self.0.into_iter().filter(|thread| thread.thread().id() != own) {
+        for thread in self.running.into_iter().filter(|thread| thread.thread().id() != own) {
             // A thread that panicked has said so on stderr, and there is nothing to take back.
             let _ = thread.join();
         }
@@ -78,6 +96,18 @@ impl Threads {
 }
 
 impl Core {
+    /// Does one piece of what the threads do beside commits, to the same effect.
+    pub(crate) fn step(&self, step: BackgroundStep) -> Result<bool> {
+        match step {
+            BackgroundStep::Commit => Ok(false),
+            BackgroundStep::PrepareSegment => Ok(self.prepare_segment()),
+            BackgroundStep::SyncLog => self.sync_log().map(|()| true),
+            BackgroundStep::Flush => self.flush_oldest(),
+            BackgroundStep::Compact => self.compact_unasked(Effort::Worthwhile),
+            BackgroundStep::CompactIdle => self.compact_unasked(Effort::Idle),
+        }
+    }
+
     fn serve_flushes(&self, wake: &Receiver<()>) {
         let mut retry = false;
         loop {
@@ -94,7 +124,7 @@ impl Core {
         loop {
             // At once, too: short sessions leave runs that no later one would merge.
             let merged = if idle {
-                self.compact_idle()
+                self.compact_unasked(Effort::Idle)
             } else {
                 self.compact_while_worthwhile().map(|()| true)
             };
@@ -103,11 +133,7 @@ impl Core {
                 // Until something is flushed, there is nothing more to do.
                 Ok(false) => None,
                 Err(Error::DiskFull { .. }) => Some(RETRY_PERIOD),
-                Err(_) if self.is_closing() => return,
-                Err(error) => {
-                    self.set_compaction_error(error);
-                    return;
-                }
+                Err(_) => return,
             };
             let written = self.visible_seq.load(Ordering::Acquire);
             let woken = period.map_or_else(|| wait(wake), |period| wake.recv_timeout(period));

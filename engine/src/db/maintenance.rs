@@ -13,11 +13,9 @@ use crate::options::TABLE_BYTES_MAX;
 impl Core {
     /// What the threads would do, done by the caller: under [`Background::Inline`].
     pub(crate) fn run_background_work(&self) {
-        if self.flush_all().is_ok()
-            && let Err(error) = self.compact_while_worthwhile()
-            && !matches!(error, Error::DiskFull { .. })
-        {
-            self.set_compaction_error(error);
+        if self.flush_all().is_ok() {
+            // What stopped it is told by `compaction_error`.
+            let _ = self.compact_while_worthwhile();
         }
     }
 
@@ -59,13 +57,21 @@ impl Core {
 
     /// Merges runs while the picker finds a merge that is worth its cost.
     pub(crate) fn compact_while_worthwhile(&self) -> Result<()> {
-        while self.compact(Effort::Worthwhile)? {}
+        while self.compact_unasked(Effort::Worthwhile)? {}
         Ok(())
     }
 
-    /// Does one merge that is proportionate while nobody writes; `false` where there is none.
-    pub(crate) fn compact_idle(&self) -> Result<bool> {
-        self.compact(Effort::Idle)
+    /// Does one merge that no caller asked for; `false` where there is none. One that fails, but for a
+    /// full disk, is the last: nobody would see that it fails again and again.
+    pub(crate) fn compact_unasked(&self, effort: Effort) -> Result<bool> {
+        if let Some(error) = self.compaction_error() {
+            return Err(error.clone());
+        }
+        self.compact(effort).inspect_err(|error| {
+            if !matches!(error, Error::DiskFull { .. } | Error::Closed) {
+                self.set_compaction_error(error.clone());
+            }
+        })
     }
 
     /// Merges all runs into one.
@@ -198,8 +204,8 @@ mod tests {
             write_run(&db, at);
         }
         assert_eq!(runs(&db), 4);
-        assert!(db.core().compact_idle().unwrap());
+        assert!(db.core().compact_unasked(Effort::Idle).unwrap());
         assert_eq!(runs(&db), 2, "the large one is left alone");
-        assert!(!db.core().compact_idle().unwrap());
+        assert!(!db.core().compact_unasked(Effort::Idle).unwrap());
     }
 }

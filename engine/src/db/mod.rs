@@ -39,7 +39,7 @@ use crate::fs::FileLock;
 use crate::iter::{KeyRange, Order};
 use crate::key::{Entry, SeqNo, Timestamp, ValueRef};
 use crate::metrics::Metrics;
-use crate::options::{Durability, Options};
+use crate::options::{Background, BackgroundStep, Durability, Options};
 
 /// An open database. Clones are handles of the same one and may be used by any thread; when the last
 /// one is dropped, the database is closed without the flush that [`close`](Db::close) makes.
@@ -236,6 +236,19 @@ impl Db {
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
         self.core().compact_all()
+    }
+
+    /// Does one piece of background work on the caller's thread, as its own thread would; `false` where
+    /// there is nothing of it to do. Only under [`Background::Stepped`].
+    pub fn step(&self, step: BackgroundStep) -> Result<bool> {
+        let core = self.core();
+        assert!(core.options.background == Background::Stepped, "this database is not stepped");
+        if step != BackgroundStep::Commit {
+            return core.step(step);
+        }
+        // Not under the lock: what is called on a commit may take the next step.
+        let queue = self.handle.threads.lock().as_ref().and_then(Threads::queue);
+        Ok(queue.is_some_and(|queue| core.commit_queued(&queue)))
     }
 
     /// Flushes, ends the log and the background threads, and gives up the directory. Every later call

@@ -38,26 +38,33 @@ impl Core {
             if woken == Err(RecvTimeoutError::Disconnected) || self.is_closing() {
                 return;
             }
-            let live = self.signals.wal();
-            if live.appended() >= prepare_bytes(&self.options) {
+            if self.signals.wal().appended() >= prepare_bytes(&self.options) {
                 self.prepare_segment();
             }
             if buffered {
-                match live.sync() {
-                    Ok(()) => self.metrics().wal_syncs.add(1),
-                    Err(error) => drop(self.poison(error)),
-                }
+                // Whoever writes next is told.
+                let _ = self.sync_log();
             }
         }
     }
 
-    /// Under the lock all the while: ids rise in the order of use.
-    fn prepare_segment(&self) {
+    /// Creates the next segment, unless there is one. Under the lock all the while: ids rise in the
+    /// order of use.
+    pub(crate) fn prepare_segment(&self) -> bool {
         let mut next = self.next_segment.lock();
-        if next.is_none() && self.check_writable().is_ok() {
-            // The freeze that needs it tries again, and tells of its failure.
-            *next = self.begin_segment().ok();
+        if next.is_some() || self.check_writable().is_err() {
+            return false;
         }
+        // The freeze that needs it tries again, and tells of its failure.
+        *next = self.begin_segment().ok();
+        next.is_some()
+    }
+
+    /// Makes the log durable.
+    pub(crate) fn sync_log(&self) -> Result<()> {
+        self.signals.wal().sync().map_err(|error| self.poison(error))?;
+        self.metrics().wal_syncs.add(1);
+        Ok(())
     }
 
     /// Creates an empty segment, durably. Where that fails nothing of it stays.

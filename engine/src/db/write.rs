@@ -43,9 +43,11 @@ impl Core {
         if batch.is_empty() {
             return Ok(self.visible_seq.load(Ordering::Acquire));
         }
-        if self.options.background == Background::Inline {
+        if self.options.background != Background::Threads {
             let committed = self.commit(&mut self.writer.lock(), &[&batch]);
-            self.run_background_work();
+            if self.options.background == Background::Inline {
+                self.run_background_work();
+            }
             return committed;
         }
         let queue = self.signals.writes().ok_or(Error::Closed)?;
@@ -83,26 +85,45 @@ impl Core {
 
     /// The writer thread: commits what waits, until nobody can queue any more.
     pub(crate) fn serve_writes(&self, requests: &Receiver<WriteRequest>) {
-        let mut group: Vec<(WriteBatch, OnCommit)> = Vec::new();
-        while let Ok((batch, on_commit)) = requests.recv() {
-            // Taken before the queue is emptied: what arrives while another one commits joins in.
-            let mut writer = self.writer.lock();
-            gather(requests, writer.crowd);
-            let mut bytes = batch.encoded_bytes();
-            group.push((batch, on_commit));
-            while bytes < GROUP_BYTES_MAX
-                && let Ok((batch, on_commit)) = requests.try_recv()
-            {
-                bytes += batch.encoded_bytes();
-                group.push((batch, on_commit));
-            }
-            let batches: Vec<&WriteBatch> = group.iter().map(|(batch, _)| batch).collect();
-            let committed = self.commit(&mut writer, &batches);
-            self.count_crowd(&mut writer, batches.len() + requests.len());
-            drop(writer);
-            acknowledge(&mut group, &committed);
+        let mut group = Vec::new();
+        while let Ok(first) = requests.recv() {
+            let bytes = self.commit_group(first, requests, &mut group);
             self.slow_down(bytes);
         }
+    }
+
+    /// Commits what waits as one group; `false` where nothing does.
+    pub(crate) fn commit_queued(&self, requests: &Receiver<WriteRequest>) -> bool {
+        let Ok(first) = requests.try_recv() else { return false };
+        self.commit_group(first, requests, &mut Vec::new());
+        true
+    }
+
+    /// Commits one group, which begins with `first`, and tells its callers. Returns its encoded bytes.
+    /// `group` is empty before and after.
+    fn commit_group(
+        &self,
+        first: WriteRequest,
+        requests: &Receiver<WriteRequest>,
+        group: &mut Vec<WriteRequest>,
+    ) -> usize {
+        // Taken before the queue is emptied: what arrives while another one commits joins in.
+        let mut writer = self.writer.lock();
+        gather(requests, writer.crowd);
+        let mut bytes = first.0.encoded_bytes();
+        group.push(first);
+        while bytes < GROUP_BYTES_MAX
+            && let Ok((batch, on_commit)) = requests.try_recv()
+        {
+            bytes += batch.encoded_bytes();
+            group.push((batch, on_commit));
+        }
+        let batches: Vec<&WriteBatch> = group.iter().map(|(batch, _)| batch).collect();
+        let committed = self.commit(&mut writer, &batches);
+        self.count_crowd(&mut writer, batches.len() + requests.len());
+        drop(writer);
+        acknowledge(group, &committed);
+        bytes
     }
 
     /// A buffered commit takes less than to wait for others would.
@@ -210,6 +231,10 @@ impl Core {
     fn freeze(&self, writer: &mut Writer, capacity_bytes: usize) -> Result<()> {
         while self.super_version.load().immutables.len() >= IMMUTABLE_MEMTABLES_MAX {
             self.metrics().write_stalls.add(1);
+            // The one thread of a simulation can't wait for itself.
+            if self.options.background == Background::Stepped && self.flushing.is_locked() {
+                return Err(Error::Busy);
+            }
             self.flush_oldest()?;
         }
         let mut next = self.next_segment.lock();
@@ -261,7 +286,7 @@ fn gather(requests: &Receiver<WriteRequest>, crowd: usize) {
     }
 }
 
-fn acknowledge(group: &mut Vec<(WriteBatch, OnCommit)>, committed: &Result<SeqNo>) {
+fn acknowledge(group: &mut Vec<WriteRequest>, committed: &Result<SeqNo>) {
     let mut ops_after: u64 = group.iter().map(|(batch, _)| batch.len() as u64).sum();
     for (batch, on_commit) in group.drain(..) {
         ops_after -= batch.len() as u64;

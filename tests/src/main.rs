@@ -14,7 +14,8 @@ mod http;
 mod kill9;
 mod model;
 mod nyc2013;
-mod oracle;
 mod recovery;
 mod shutdown;
 mod tidy;
+
+pub(crate) use kvtimedb_sim::oracle;

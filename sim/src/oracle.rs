@@ -9,18 +9,22 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use fastrand::Rng;
 use kvtimedb_engine::fs::SimFs;
 use kvtimedb_engine::{
     Background, Db, Durability, Entry, Error, History, KeyRange, Options, Order, Scan, SeqNo,
     Timestamp, ValueRef, ValueType, WriteBatch,
 };
 
+/// How many keys [`Oracle::compare_some`] asks about.
+const QUESTIONS: usize = 3;
+
 /// Where the database of a simulated file system lives.
-pub(crate) const DIR: &str = "/db";
+pub const DIR: &str = "/db";
 
 /// Small and single-stepped: the smallest memtable, so that flushes and merges happen; all work on
 /// the caller's thread; and a log without a zero-filled megabyte per segment.
-pub(crate) fn options(fs: &SimFs) -> Options {
+pub fn options(fs: &SimFs) -> Options {
     Options {
         durability: Durability::Buffered,
         memtable_bytes_max: 16 << 10,
@@ -32,42 +36,52 @@ pub(crate) fn options(fs: &SimFs) -> Options {
 
 /// What an operation does to its `(key, timestamp)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
+    /// It has this value from there on.
     Put(ValueType, Vec<u8>),
+    /// It has none from there on.
     End,
+    /// What was there never was.
     Erase,
 }
 
 /// One operation of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Op {
-    pub(crate) key: Vec<u8>,
-    pub(crate) ts: Timestamp,
-    pub(crate) change: Change,
+pub struct Op {
+    /// Of which key.
+    pub key: Vec<u8>,
+    /// At which moment.
+    pub ts: Timestamp,
+    /// What it does there.
+    pub change: Change,
 }
 
 impl Op {
-    pub(crate) fn put(key: impl AsRef<[u8]>, ts: Timestamp, value: impl AsRef<[u8]>) -> Op {
+    /// A put of octets.
+    pub fn put(key: impl AsRef<[u8]>, ts: Timestamp, value: impl AsRef<[u8]>) -> Op {
         let change = Change::Put(ValueType::Octets, value.as_ref().to_vec());
         Op { key: key.as_ref().to_vec(), ts, change }
     }
 
-    pub(crate) fn json(key: impl AsRef<[u8]>, ts: Timestamp, text: impl AsRef<[u8]>) -> Op {
+    /// A put of JSON.
+    pub fn json(key: impl AsRef<[u8]>, ts: Timestamp, text: impl AsRef<[u8]>) -> Op {
         let change = Change::Put(ValueType::Json, text.as_ref().to_vec());
         Op { key: key.as_ref().to_vec(), ts, change }
     }
 
-    pub(crate) fn end(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
+    /// An end.
+    pub fn end(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
         Op { key: key.as_ref().to_vec(), ts, change: Change::End }
     }
 
-    pub(crate) fn erase(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
+    /// An erase.
+    pub fn erase(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
         Op { key: key.as_ref().to_vec(), ts, change: Change::Erase }
     }
 }
 
 /// The batch of these operations.
-pub(crate) fn batch(ops: &[Op]) -> WriteBatch {
+pub fn batch(ops: &[Op]) -> WriteBatch {
     let mut batch = WriteBatch::new();
     for Op { key, ts, change } in ops {
         match change {
@@ -83,7 +97,7 @@ pub(crate) fn batch(ops: &[Op]) -> WriteBatch {
 }
 
 /// Bytes that don't compress, the same for the same seed.
-pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -97,7 +111,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// What is left of a history.
-pub(crate) fn versions(mut history: History) -> kvtimedb_engine::Result<Vec<Entry>> {
+pub fn versions(mut history: History) -> kvtimedb_engine::Result<Vec<Entry>> {
     let mut versions = Vec::new();
     while let Some(version) = history.next()? {
         versions.push(version.into());
@@ -106,7 +120,7 @@ pub(crate) fn versions(mut history: History) -> kvtimedb_engine::Result<Vec<Entr
 }
 
 /// What is left of a scan.
-pub(crate) fn state(mut scan: Scan) -> kvtimedb_engine::Result<Vec<(Vec<u8>, Entry)>> {
+pub fn state(mut scan: Scan) -> kvtimedb_engine::Result<Vec<(Vec<u8>, Entry)>> {
     let mut state = Vec::new();
     while let Some((key, version)) = scan.next()? {
         state.push((key.to_vec(), version.into()));
@@ -123,20 +137,21 @@ struct Timeline {
 
 /// The right answers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Oracle {
+pub struct Oracle {
     keys: BTreeMap<Vec<u8>, Timeline>,
     last_seq: SeqNo,
 }
 
 impl Oracle {
     /// After these operations on an empty database.
-    pub(crate) fn of(ops: &[Op]) -> Oracle {
+    pub fn of(ops: &[Op]) -> Oracle {
         let mut oracle = Oracle::default();
         oracle.apply(ops);
         oracle
     }
 
-    pub(crate) fn apply(&mut self, ops: &[Op]) {
+    /// Takes the operations of a batch.
+    pub fn apply(&mut self, ops: &[Op]) {
         for Op { key, ts, change } in ops {
             let timeline = self.keys.entry(key.clone()).or_default();
             timeline.moments.insert(*ts);
@@ -156,54 +171,58 @@ impl Oracle {
     }
 
     /// The sequence number of the last operation.
-    pub(crate) fn last_seq(&self) -> SeqNo {
+    pub fn last_seq(&self) -> SeqNo {
         self.last_seq
     }
 
     /// The keys that were ever written to.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.keys().map(Vec::as_slice)
     }
 
-    pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Option<Entry> {
+    /// What `Db::floor` must answer.
+    pub fn floor(&self, key: &[u8], at: Timestamp) -> Option<Entry> {
         self.keys.get(key)?.versions.range(..=at).next_back()?.1.clone()
     }
 
-    pub(crate) fn exact(&self, key: &[u8], ts: Timestamp) -> Option<Entry> {
+    /// What `Db::exact` must answer.
+    pub fn exact(&self, key: &[u8], ts: Timestamp) -> Option<Entry> {
         self.keys.get(key)?.versions.get(&ts)?.clone()
     }
 
-    pub(crate) fn latest(&self, key: &[u8]) -> Option<Entry> {
+    /// What `Db::latest` must answer.
+    pub fn latest(&self, key: &[u8]) -> Option<Entry> {
         self.floor(key, Timestamp::MAX)
     }
 
-    pub(crate) fn history(&self, key: &[u8], from: Timestamp, to: Timestamp) -> Vec<Entry> {
+    /// What `Db::history` must show, ascending.
+    pub fn history(&self, key: &[u8], from: Timestamp, to: Timestamp) -> Vec<Entry> {
         let Some(timeline) = self.keys.get(key).filter(|_| from <= to) else { return Vec::new() };
         timeline.versions.range(from..=to).filter_map(|(_, version)| version.clone()).collect()
     }
 
     /// The floors of all keys, in their order.
-    pub(crate) fn scan(&self, at: Timestamp) -> Vec<(Vec<u8>, Entry)> {
+    pub fn scan(&self, at: Timestamp) -> Vec<(Vec<u8>, Entry)> {
         let floor = |key: &Vec<u8>| Some((key.clone(), self.floor(key, at)?));
         self.keys.keys().filter_map(floor).collect()
     }
 
     /// The timestamps at which the answers for a key may change, with their neighbours and the ends
     /// of time.
-    pub(crate) fn moments(&self, key: &[u8]) -> BTreeSet<Timestamp> {
+    pub fn moments(&self, key: &[u8]) -> BTreeSet<Timestamp> {
         let written = self.keys.get(key).into_iter().flat_map(|timeline| &timeline.moments);
         let around = written.flat_map(|&ts| [ts.saturating_sub(1), ts, ts.saturating_add(1)]);
         around.chain([Timestamp::MIN, 0, Timestamp::MAX]).collect()
     }
 
     /// Asks the database everything, also about keys that it was never told.
-    pub(crate) fn compare(&self, db: &Db) -> Comparison {
+    pub fn compare(&self, db: &Db) -> Comparison {
         self.compare_every(db, 1)
     }
 
     /// As [`compare`](Self::compare), but of the moments only every `nth`: all versions are read, by
     /// their histories, in less time.
-    pub(crate) fn compare_every(&self, db: &Db, nth: usize) -> Comparison {
+    pub fn compare_every(&self, db: &Db, nth: usize) -> Comparison {
         let mut comparison = Comparison::default();
         for key in self.keys() {
             self.compare_moments(db, key, nth, &mut comparison);
@@ -217,8 +236,31 @@ impl Oracle {
     }
 
     /// Asks the database everything about one key.
-    pub(crate) fn compare_key(&self, db: &Db, key: &[u8], comparison: &mut Comparison) {
+    pub fn compare_key(&self, db: &Db, key: &[u8], comparison: &mut Comparison) {
         self.compare_moments(db, key, 1, comparison);
+    }
+
+    /// Asks the database a few questions, by chance.
+    pub fn compare_some(&self, db: &Db, rng: &mut Rng) -> Comparison {
+        let mut comparison = Comparison::default();
+        let keys: Vec<_> = self.keys().collect();
+        for _ in 0..QUESTIONS.min(keys.len()) {
+            let key = keys[rng.usize(..keys.len())];
+            let moments = self.moments(key);
+            let at = moments.iter().nth(rng.usize(..moments.len())).copied().unwrap_or(0);
+            comparison.add(db.latest(key), self.latest(key).as_ref(), || {
+                format!("latest {}", shown(key))
+            });
+            comparison.add(db.floor(key, at), self.floor(key, at).as_ref(), || {
+                format!("floor {} {at}", shown(key))
+            });
+            let order = if rng.bool() { Order::Ascending } else { Order::Descending };
+            let from = if rng.bool() { Timestamp::MIN } else { at };
+            self.compare_history(db, key, (from, Timestamp::MAX), order, &mut comparison);
+        }
+        let at = if rng.bool() { Timestamp::MAX } else { rng.i64(-20..400) };
+        self.compare_scan(db, &KeyRange::all(), at, |_| true, &mut comparison);
+        comparison
     }
 
     fn compare_moments(&self, db: &Db, key: &[u8], nth: usize, comparison: &mut Comparison) {
@@ -331,7 +373,7 @@ impl Oracle {
 
     /// Panics unless every answer is right.
     #[track_caller]
-    pub(crate) fn assert_answers(&self, db: &Db, context: impl fmt::Display) {
+    pub fn assert_answers(&self, db: &Db, context: impl fmt::Display) {
         let comparison = self.compare(db);
         assert!(comparison.is_right(), "{context}: {comparison}");
     }
@@ -339,16 +381,16 @@ impl Oracle {
 
 /// How a database's answers differ from the right ones.
 #[derive(Debug, Default)]
-pub(crate) struct Comparison {
+pub struct Comparison {
     /// Answers that are not the right ones.
-    pub(crate) wrong: Vec<String>,
+    pub wrong: Vec<String>,
     /// Questions that were answered with an error.
-    pub(crate) refused: Vec<Error>,
+    pub refused: Vec<Error>,
 }
 
 impl Comparison {
     /// Whether every question was answered, and rightly.
-    pub(crate) fn is_right(&self) -> bool {
+    pub fn is_right(&self) -> bool {
         self.wrong.is_empty() && self.refused.is_empty()
     }
 

@@ -1,0 +1,157 @@
+//! What was written, in the order of commits, and how much of it was acknowledged and is durable.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use kvtimedb_engine::SeqNo;
+
+use crate::oracle::{Op, Oracle};
+
+/// So many oracles are kept, those of the latest prefixes.
+const ORACLES_MAX: usize = 4;
+
+/// The batches of one database, those that were refused left out.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    batches: Vec<Batch>,
+    /// The first so many were acknowledged.
+    acknowledged: usize,
+    /// The first so many survive a power loss, whatever survives of what was not synced.
+    durable: usize,
+    /// Where the last record of the log begins, which can't be told from a torn one if it is damaged.
+    last_group: usize,
+    /// Batches that wait for their commit.
+    queued: VecDeque<Vec<Op>>,
+    oracles: Vec<(usize, Arc<Oracle>)>,
+}
+
+struct Batch {
+    ops: Vec<Op>,
+    last_seq: SeqNo,
+}
+
+/// How many batches must and may be there after a crash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) least: usize,
+    /// As `least`, if a power failure follows before the recovery has come to its end.
+    pub(crate) durable: usize,
+    pub(crate) tried: usize,
+}
+
+impl Bounds {
+    /// Of a disk that has begun to lie when the log held so many batches before its last record.
+    pub(crate) fn after_lies(self, before: Option<usize>) -> Bounds {
+        let Some(before) = before else { return self };
+        Bounds { least: self.least.min(before), durable: self.durable.min(before), ..self }
+    }
+}
+
+impl Ledger {
+    /// A group of batches is handed to the engine.
+    pub(crate) fn begin(&mut self, group: impl IntoIterator<Item = Vec<Op>>) {
+        self.last_group = self.batches.len();
+        for ops in group {
+            let last_seq = self.last_seq() + ops.len() as u64;
+            self.batches.push(Batch { ops, last_seq });
+        }
+    }
+
+    /// The group was acknowledged.
+    pub(crate) fn acknowledge(&mut self, durable: bool) {
+        self.acknowledged = self.batches.len();
+        if durable {
+            self.durable = self.acknowledged;
+        }
+    }
+
+    /// The group was refused: nothing of it was written.
+    pub(crate) fn withdraw(&mut self) {
+        self.batches.truncate(self.last_group);
+        self.forget_oracles();
+    }
+
+    /// Everything acknowledged was made durable.
+    pub(crate) fn synced(&mut self) {
+        self.durable = self.acknowledged;
+    }
+
+    /// The database was opened anew and holds this prefix, durably or not.
+    pub(crate) fn recovered(&mut self, batches: usize, durable: bool) {
+        self.batches.truncate(batches);
+        self.acknowledged = batches;
+        self.durable = if durable { batches } else { self.durable.min(batches) };
+        self.last_group = self.last_group.min(batches);
+        self.queued.clear();
+        self.forget_oracles();
+    }
+
+    pub(crate) fn queue(&mut self, ops: Vec<Op>) {
+        self.queued.push_back(ops);
+    }
+
+    /// How many batches wait for their commit.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub(crate) fn take_queued(&mut self) -> Vec<Vec<Op>> {
+        self.queued.drain(..).collect()
+    }
+
+    pub(crate) fn last_seq(&self) -> SeqNo {
+        self.batches.last().map_or(0, |batch| batch.last_seq)
+    }
+
+    pub(crate) fn ops(&self) -> u64 {
+        self.last_seq()
+    }
+
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
+    /// What must and may be there if now the process dies, or the power fails.
+    pub(crate) fn bounds(&self, power_fails: bool) -> Bounds {
+        let least = if power_fails { self.durable } else { self.acknowledged };
+        Bounds { least, durable: self.durable, tried: self.batches.len() }
+    }
+
+    /// What a lie about the log can't take away: all but its last record.
+    pub(crate) fn before_last_group(&self) -> usize {
+        self.last_group.min(self.durable)
+    }
+
+    /// How many batches are there at this sequence number; `None` in the middle of one.
+    pub(crate) fn batches_at(&self, seq: SeqNo) -> Option<usize> {
+        if seq == 0 {
+            return Some(0);
+        }
+        let at = self.batches.binary_search_by_key(&seq, |batch| batch.last_seq);
+        at.ok().map(|index| index + 1)
+    }
+
+    /// What the first so many batches amount to.
+    pub(crate) fn oracle(&mut self, batches: usize) -> Arc<Oracle> {
+        let known = self.oracles.iter().filter(|(n, _)| *n <= batches).max_by_key(|(n, _)| *n);
+        let (from, mut oracle) = match known {
+            Some((n, oracle)) if *n == batches => return Arc::clone(oracle),
+            Some((n, oracle)) => (*n, Oracle::clone(oracle)),
+            None => (0, Oracle::default()),
+        };
+        for batch in &self.batches[from..batches] {
+            oracle.apply(&batch.ops);
+        }
+        let oracle = Arc::new(oracle);
+        self.oracles.push((batches, Arc::clone(&oracle)));
+        if self.oracles.len() > ORACLES_MAX {
+            self.oracles.remove(0);
+        }
+        oracle
+    }
+
+    fn forget_oracles(&mut self) {
+        let len = self.batches.len();
+        self.oracles.retain(|(batches, _)| *batches <= len);
+    }
+}

@@ -159,8 +159,10 @@ impl Judge<'_> {
     }
 }
 
-/// Damages one file of a disk at rest; `older` is an earlier state of it. Returns what was done.
-pub(crate) fn damage(fs: &SimFs, older: Option<&SimFs>, rng: &mut Rng) -> Option<String> {
+/// Damages one file of a disk at rest; `older` is an earlier state of it. Returns what was done, and
+/// whether that may pass for the end of the log: where it takes several records at once, and no sound
+/// one is left behind them, it can't be told from a crash before they were written.
+pub(crate) fn damage(fs: &SimFs, older: Option<&SimFs>, rng: &mut Rng) -> Option<(String, bool)> {
     const SECTOR: usize = 512;
     let mut files = fs.file_names();
     files.retain(|path| !path.ends_with("LOCK"));
@@ -197,12 +199,13 @@ pub(crate) fn damage(fs: &SimFs, older: Option<&SimFs>, rng: &mut Rng) -> Option
         }
         6 => {
             fs.remove_file(&path);
-            return Some(format!("{}: removed", path.display()));
+            return Some((format!("{}: removed", path.display()), false));
         }
         _ => return None,
     };
+    let may_end_log = path.extension().is_some_and(|it| it == "wal") && !done.starts_with("bit");
     fs.put_file(&path, bytes);
-    Some(format!("{}: {done}", path.display()))
+    Some((format!("{}: {done}", path.display()), may_end_log))
 }
 
 /// Whether a look at every byte finds something wrong.

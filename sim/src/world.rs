@@ -3,16 +3,21 @@
 //! *Locks*: those of the world are held for as long as it takes to look, and never while the engine is
 //! called: each of its calls may come back through [`World::at_call`], on the same thread.
 
-use std::sync::{Arc, Weak};
+mod calls;
+mod reopen;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use fastrand::Rng;
-use kvtimedb_engine::fs::{Fault, FaultKind, Fs, SimFs, Survival};
+use kvtimedb_engine::fs::{Fault, FaultKind, SimFs, Survival};
 use kvtimedb_engine::{Background, BackgroundStep, Db, Durability, Error, Options, Result, SeqNo};
 use parking_lot::Mutex;
 
-use crate::crash::{Judge, SURVIVALS, damage, verify_finds_damage};
-use crate::ledger::{Bounds, Ledger};
-use crate::oracle::{DIR, Op, Oracle, batch};
+use crate::crash::{Judge, damage, verify_finds_damage};
+use crate::ledger::Ledger;
+use crate::oracle::{Op, Oracle, batch};
 use crate::readers::{READERS_MAX, Reader};
 use crate::run::Tally;
 use crate::scenario::{Action, Settings, Step};
@@ -305,8 +310,15 @@ impl World {
         };
         fs.clear_faults();
         fs.crash(Survival::Everything);
-        let Some(done) = damage(&fs, older.as_ref(), rng) else { return };
-        let (options, bounds, image) = (self.options(), self.bounds_of_rot(), fs.fork());
+        let Some((done, may_end_log)) = damage(&fs, older.as_ref(), rng) else { return };
+        let bounds = {
+            // A flipped bit of the last record can't be told from a torn write either, nor can, under a
+            // buffered log, one of what was not synced.
+            let ledger = &self.state.lock().ledger;
+            let before = if may_end_log { 0 } else { ledger.before_last_group() };
+            ledger.bounds(true).after_lies(Some(before))
+        };
+        let (options, image) = (self.options(), fs.fork());
         let oracle_at = |seq| self.oracle_at(seq);
         let judge = Judge { options: &options, bounds, may_refuse: true, oracle_at: &oracle_at };
         let mut tally = Tally { damages: 1, ..Tally::default() };
@@ -318,13 +330,6 @@ impl World {
             Ok(_) if !told => self.fail(format!("{done}: a verify finds nothing")),
             Ok(_) => {}
         }
-    }
-
-    /// Damage to the last record of the log, and under a buffered one to what was not synced, can't be
-    /// told from a crash.
-    fn bounds_of_rot(&self) -> Bounds {
-        let ledger = &self.state.lock().ledger;
-        ledger.bounds(true).after_lies(Some(ledger.before_last_group()))
     }
 
     fn inject(&self, fault: &Fault) {
@@ -348,199 +353,6 @@ impl World {
             if state.ledger.acknowledged() == before && state.failure.is_none() {
                 drop(state);
                 self.fail("a write failed on a disk that is sound again".to_owned());
-            }
-        }
-    }
-
-    /// Opens the database anew, after its last handle is gone.
-    fn reopen(self: &Arc<Self>) {
-        self.let_go();
-        self.open(false);
-    }
-
-    fn let_go(&self) {
-        let (db, readers) = {
-            let state = &mut *self.state.lock();
-            (state.db.take(), std::mem::take(&mut state.readers))
-        };
-        drop(readers);
-        drop(db);
-    }
-
-    /// The process dies, and the power fails, if `survival` says so.
-    fn crash(self: &Arc<Self>, survival: Survival, rng: &mut Rng) {
-        let old = self.state.lock().fs.clone();
-        let fs = old.fork();
-        fs.reseed(rng.u64(..));
-        fs.crash(survival);
-        old.unwatch();
-        // The old handle is not to do anything any more.
-        old.stop_after(0);
-        self.let_go();
-        self.state.lock().fs = fs;
-        self.watch();
-        self.open(survival != Survival::Everything);
-    }
-
-    /// Opens the database, which recovers it. What fails by a fault goes well without it.
-    fn open(self: &Arc<Self>, power_failed: bool) {
-        if !self.foresee(power_failed) {
-            return;
-        }
-        let first = Db::open(DIR, self.options());
-        let opened = match first {
-            Err(error) => {
-                let fs = self.state.lock().fs.clone();
-                fs.clear_faults();
-                if fs.lock(format!("{DIR}/LOCK").as_ref(), "sim").is_ok_and(|lock| lock.is_err()) {
-                    return self.fail(format!("an open that failed keeps the lock: {error}"));
-                }
-                Db::open(DIR, self.options())
-            }
-            opened => opened,
-        };
-        let mut failure = None;
-        {
-            let state = &mut *self.state.lock();
-            match opened {
-                Ok(db) => {
-                    let (found, expected) = (db.visible_seq(), state.ledger.last_seq());
-                    let lost = state.lied.is_some();
-                    match state.ledger.batches_at(found) {
-                        Some(batches) if lost || found == expected => {
-                            state.ledger.recovered(batches, true);
-                            state.db = Some(db);
-                        }
-                        _ => failure = Some(format!("up to {found}, expected {expected}")),
-                    }
-                }
-                Err(_) if state.lied.is_some() => {
-                    state.tally.refused += 1;
-                    state.ended = true;
-                }
-                Err(error) => failure = Some(error.to_string()),
-            }
-        }
-        if let Some(what) = failure {
-            self.fail(format!("the reopen: {what}"));
-        }
-    }
-
-    /// Learns from a copy which prefix a recovery will find, and holds every moment of it to that;
-    /// `false`: the scenario is over.
-    fn foresee(&self, power_failed: bool) -> bool {
-        let (fs, bounds, lied) = {
-            let state = self.state.lock();
-            let bounds = state.ledger.bounds(power_failed).after_lies(state.lied);
-            (state.fs.fork(), bounds, state.lied.is_some())
-        };
-        fs.clear_faults();
-        let options = self.options();
-        let oracle_at = |seq| self.oracle_at(seq);
-        let judge = Judge { options: &options, bounds, may_refuse: lied, oracle_at: &oracle_at };
-        let mut tally = Tally::default();
-        let found = judge.recover(&fs, &mut Rng::with_seed(0), &mut tally);
-        let state = &mut *self.state.lock();
-        state.tally += tally;
-        match found {
-            Ok(Some(batches)) => {
-                state.ledger.recovered(batches, power_failed);
-                true
-            }
-            Ok(None) => {
-                state.ended = true;
-                false
-            }
-            Err(what) => {
-                state.failure.get_or_insert(format!("the reopen: {what}"));
-                false
-            }
-        }
-    }
-
-    fn watch(self: &Arc<Self>) {
-        let world: Weak<World> = Arc::downgrade(self);
-        let fs = self.state.lock().fs.clone();
-        fs.watch(move |call| {
-            if let Some(world) = world.upgrade() {
-                world.at_call(call);
-            }
-        });
-    }
-
-    /// Before a call that changes the file system: reads, a crash of a copy, and what the step says is
-    /// done in its midst.
-    fn at_call(self: &Arc<Self>, call: &str) {
-        let Some((mut rng, nested)) = self.note_call(call) else { return };
-        if let Some(db) = self.db() {
-            self.read_live(&db, &mut rng, call);
-        }
-        if rng.u64(..self.settings.visit_every) == 0 {
-            self.visit(&mut rng, call);
-        }
-        if let Some(action) = nested {
-            self.state.lock().under_way.nested = true;
-            self.state.lock().tally.nested += 1;
-            self.act(&action, &mut rng);
-            self.state.lock().under_way.nested = false;
-        }
-    }
-
-    /// What is to be done at this call; `None` where nothing is.
-    fn note_call(&self, call: &str) -> Option<(Rng, Option<Action>)> {
-        let state = &mut *self.state.lock();
-        if state.failure.is_some() || state.ended {
-            return None;
-        }
-        state.tally.calls += 1;
-        let under_way = &mut state.under_way;
-        under_way.calls += 1;
-        let rng = Rng::with_seed(under_way.seed ^ under_way.calls.wrapping_mul(0x9E37_79B9));
-        // Where tables are written, no lock is held but the one for flushes, or for merges.
-        if under_way.nested || !call.contains(".sst") || call.starts_with("remove") {
-            return Some((rng, None));
-        }
-        under_way.table_calls += 1;
-        let due = under_way.within.iter().position(|(at, _)| *at < under_way.table_calls);
-        let action = due.map(|index| under_way.within.remove(index).1);
-        Some((rng, action))
-    }
-
-    /// A read beside whatever is under way.
-    fn read_live(&self, db: &Db, rng: &mut Rng, call: &str) {
-        let seq = db.visible_seq();
-        let bounds = self.state.lock().ledger.bounds(false);
-        let Some((batches, oracle)) = self.oracle_at(seq) else {
-            return self.fail(format!("before {call}: {seq} is in the middle of a batch"));
-        };
-        if !(bounds.least..=bounds.tried).contains(&batches) {
-            return self.fail(format!("before {call}: {batches} batches show, of {bounds:?}"));
-        }
-        let comparison = oracle.compare_some(db, rng);
-        self.state.lock().tally.checks += 1;
-        if let Some(error) = comparison.refused.first() {
-            self.refused(error);
-        }
-        if !comparison.wrong.is_empty() {
-            self.fail(format!("before {call}: {comparison}"));
-        }
-    }
-
-    /// Crashes copies of the disk.
-    fn visit(&self, rng: &mut Rng, call: &str) {
-        for survival in SURVIVALS {
-            let (fs, bounds, may_refuse) = {
-                let state = self.state.lock();
-                let bounds = state.ledger.bounds(survival != Survival::Everything);
-                (state.fs.fork(), bounds.after_lies(state.lied), state.lied.is_some())
-            };
-            let (options, oracle_at) = (self.options(), |seq| self.oracle_at(seq));
-            let judge = Judge { options: &options, bounds, may_refuse, oracle_at: &oracle_at };
-            let mut tally = Tally::default();
-            let judged = judge.crash(&fs, survival, rng, &mut tally);
-            self.state.lock().tally += tally;
-            if let Err(what) = judged {
-                self.fail(format!("a crash before {call}, {survival:?} survives: {what}"));
             }
         }
     }

@@ -16,6 +16,7 @@ mod model;
 mod nyc2013;
 mod recovery;
 mod shutdown;
+mod simulation;
 mod tidy;
 
 pub(crate) use kvtimedb_sim::oracle;

@@ -41,7 +41,8 @@ pub enum FaultKind {
     Short,
     /// One bit of what is read or written is flipped, and the call succeeds.
     BitFlip,
-    /// A write succeeds, but the bytes stay as they were: zeros, if it made the file longer.
+    /// A write succeeds, but the bytes stay as they were: zeros, if it made the file longer. A sync
+    /// succeeds, and makes nothing durable.
     Stale,
     /// As [`FaultKind::Stale`], and what was to be written lands in other sectors of the file. A read
     /// succeeds, and one sector of what it gives is another one's.
@@ -76,7 +77,8 @@ impl Fault {
     pub(super) fn is_possible(&self) -> bool {
         match self.kind {
             FaultKind::Eio | FaultKind::Enospc => true,
-            FaultKind::Short | FaultKind::Stale => self.op == FsOp::Write,
+            FaultKind::Short => self.op == FsOp::Write,
+            FaultKind::Stale => matches!(self.op, FsOp::Write | FsOp::Sync),
             FaultKind::BitFlip | FaultKind::Misdirected => {
                 matches!(self.op, FsOp::Read | FsOp::Write)
             }

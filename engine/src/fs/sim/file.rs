@@ -92,6 +92,7 @@ impl WritableFile for SimFile {
                 inode.sync();
                 Ok(())
             }
+            Some(FaultKind::Stale) => Ok(()),
             Some(kind) => {
                 inode.fail_sync();
                 Err(kind.error())

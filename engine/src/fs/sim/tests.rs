@@ -355,6 +355,20 @@ fn a_failed_sync_forgets_what_it_should_have_written() {
 }
 
 #[test]
+fn a_sync_that_lies_makes_nothing_durable_and_forgets_nothing() {
+    let fs = sim();
+    let file = write(&fs, "db/f", &[1; 600]);
+    fs.sync_dir(Path::new("db")).unwrap();
+    fs.inject(fault(FsOp::Sync, "f", 1, FaultKind::Stale));
+    file.sync().unwrap();
+    let honest = fs.fork();
+    fs.crash(Survival::Synced);
+    assert_eq!(fs.read_file("db/f").unwrap(), b"");
+    honest.crash(Survival::Everything);
+    assert_eq!(honest.read_file("db/f").unwrap(), [1; 600]);
+}
+
+#[test]
 fn a_fault_strikes_the_nth_matching_call() {
     let fs = sim();
     fs.inject(fault(FsOp::Write, ".wal", 2, FaultKind::Eio));

@@ -18,7 +18,10 @@ pub(crate) struct Ledger {
     acknowledged: usize,
     /// The first so many survive a power loss, whatever survives of what was not synced.
     durable: usize,
-    /// Where the last record of the log begins, which can't be told from a torn one if it is damaged.
+    /// The first so many are in tables, or in records of which a later one says that they were durable.
+    /// Damage to others can't be told from a write that was torn, or never made.
+    witnessed: usize,
+    /// How many there were before the group that was begun last.
     last_group: usize,
     /// Batches that wait for their commit.
     queued: VecDeque<Vec<Op>>,
@@ -40,10 +43,10 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Of a disk that has begun to lie when the log held so many batches before its last record.
-    pub(crate) fn after_lies(self, before: Option<usize>) -> Bounds {
-        let Some(before) = before else { return self };
-        Bounds { least: self.least.min(before), durable: self.durable.min(before), ..self }
+    /// Of a disk that has begun to lie, or was damaged, when so many batches were witnessed.
+    pub(crate) fn after_lies(self, witnessed: Option<usize>) -> Bounds {
+        let Some(most) = witnessed else { return self };
+        Bounds { least: self.least.min(most), durable: self.durable.min(most), ..self }
     }
 }
 
@@ -60,6 +63,7 @@ impl Ledger {
     /// The group was acknowledged.
     pub(crate) fn acknowledge(&mut self, durable: bool) {
         self.acknowledged = self.batches.len();
+        self.witnessed = self.durable;
         if durable {
             self.durable = self.acknowledged;
         }
@@ -71,9 +75,15 @@ impl Ledger {
         self.forget_oracles();
     }
 
-    /// Everything acknowledged was made durable.
+    /// Everything acknowledged was made durable in the log.
     pub(crate) fn synced(&mut self) {
         self.durable = self.acknowledged;
+    }
+
+    /// Everything acknowledged is in tables.
+    pub(crate) fn flushed(&mut self) {
+        self.durable = self.acknowledged;
+        self.witnessed = self.acknowledged;
     }
 
     /// The database was opened anew and holds this prefix, durably or not.
@@ -81,7 +91,7 @@ impl Ledger {
         self.batches.truncate(batches);
         self.acknowledged = batches;
         self.durable = if durable { batches } else { self.durable.min(batches) };
-        self.last_group = self.last_group.min(batches);
+        self.witnessed = self.durable;
         self.queued.clear();
         self.forget_oracles();
     }
@@ -117,9 +127,9 @@ impl Ledger {
         Bounds { least, durable: self.durable, tried: self.batches.len() }
     }
 
-    /// What a lie about the log can't take away: all but its last record.
-    pub(crate) fn before_last_group(&self) -> usize {
-        self.last_group.min(self.durable)
+    /// What damage to the log can't take away without a trace.
+    pub(crate) fn witnessed(&self) -> usize {
+        self.witnessed
     }
 
     /// How many batches are there at this sequence number; `None` in the middle of one.

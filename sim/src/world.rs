@@ -137,7 +137,7 @@ impl World {
             Action::Rot => self.rot(rng),
             Action::Close => {
                 if db.close().is_ok() {
-                    self.state.lock().ledger.synced();
+                    self.state.lock().ledger.flushed();
                 }
                 drop(db);
                 self.reopen();
@@ -228,7 +228,7 @@ impl World {
     }
 
     fn flush(&self, db: &Db) {
-        self.maintained(db, db.flush(), Ledger::synced);
+        self.maintained(db, db.flush(), Ledger::flushed);
     }
 
     /// A failure must show, and last, unless the disk is full.
@@ -312,11 +312,9 @@ impl World {
         fs.crash(Survival::Everything);
         let Some((done, may_end_log)) = damage(&fs, older.as_ref(), rng) else { return };
         let bounds = {
-            // A flipped bit of the last record can't be told from a torn write either, nor can, under a
-            // buffered log, one of what was not synced.
             let ledger = &self.state.lock().ledger;
-            let before = if may_end_log { 0 } else { ledger.before_last_group() };
-            ledger.bounds(true).after_lies(Some(before))
+            let witnessed = if may_end_log { 0 } else { ledger.witnessed() };
+            ledger.bounds(true).after_lies(Some(witnessed))
         };
         let (options, image) = (self.options(), fs.fork());
         let oracle_at = |seq| self.oracle_at(seq);
@@ -337,7 +335,7 @@ impl World {
         let lies =
             matches!(fault.kind, FaultKind::BitFlip | FaultKind::Stale | FaultKind::Misdirected);
         if lies {
-            state.lied.get_or_insert(state.ledger.before_last_group());
+            state.lied.get_or_insert(state.ledger.witnessed());
         }
         state.tally.faults += 1;
         state.fs.inject(fault.clone());

@@ -44,6 +44,7 @@ mod memtable;
 mod metrics;
 mod options;
 mod record;
+mod sync;
 mod table;
 mod version;
 mod wal;

@@ -93,7 +93,7 @@ impl Core {
             let what = format!("{} lookups at once: the limit is {QUESTIONS_MAX}", lookups.len());
             return Err(Error::InvalidArgument(what));
         }
-        let (view, visible) = self.view();
+        let (view, visible) = self.view.load();
         let view = &**view;
         let answer_of: Vec<AtomicU32> = lookups.iter().map(|_| AtomicU32::new(NONE)).collect();
         let of = self.shares(lookups.len());

@@ -9,7 +9,6 @@
 //! | `kvt-log` | the growth of the log; time | creates its next segment; syncs it if it is buffered |
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -135,12 +134,12 @@ impl Core {
                 Err(Error::DiskFull { .. }) => Some(RETRY_PERIOD),
                 Err(_) => return,
             };
-            let written = self.visible_seq.load(Ordering::Acquire);
+            let written = self.view.visible_seq();
             let woken = period.map_or_else(|| wait(wake), |period| wake.recv_timeout(period));
             if woken == Err(RecvTimeoutError::Disconnected) || self.is_closing() {
                 return;
             }
-            let quiet = self.visible_seq.load(Ordering::Acquire) == written;
+            let quiet = self.view.visible_seq() == written;
             idle = quiet && woken.is_err() && period == Some(IDLE_PERIOD);
         }
     }

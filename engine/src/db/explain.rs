@@ -83,7 +83,7 @@ pub struct ExplainedPlace {
 impl Core {
     pub(crate) fn explain(&self, key: &[u8], at: Timestamp) -> Result<Explanation> {
         self.check_open()?;
-        let (view, visible) = self.view();
+        let (view, visible) = self.view.load();
         view.explain(key, at, visible)
     }
 }

@@ -53,7 +53,7 @@ impl Core {
         order: Order,
     ) -> Result<History> {
         self.check_open()?;
-        let (view, visible) = self.view();
+        let (view, visible) = self.view.load();
         let wanted = Wanted { key: key.to_vec(), from, to, order };
         let mut sources = SmallVec::new();
         if from <= to {

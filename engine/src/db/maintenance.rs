@@ -29,7 +29,7 @@ impl Core {
     /// given up from its oldest end.
     pub(crate) fn flush_oldest(&self) -> Result<bool> {
         let _flushing = self.flushing.lock();
-        let view = self.super_version.load_full();
+        let view = self.view.super_version();
         let Some(frozen) = view.immutables.last() else { return Ok(false) };
         self.check_writable()?;
         let table =
@@ -44,7 +44,7 @@ impl Core {
             }
             self.install_failed(error)
         })?;
-        self.swap(|view| {
+        self.view.swap(|view| {
             view.immutables.pop();
             view.version = Arc::clone(&version);
         });
@@ -92,7 +92,7 @@ impl Core {
     /// merged among themselves, so that reads meet few of them and writes need not be delayed.
     fn merge_runs(&self, newer_than: Option<RunRank>, effort: Effort) -> Result<bool> {
         self.check_writable()?;
-        let version = Arc::clone(&self.super_version.load().version);
+        let version = Arc::clone(&self.view.super_version().version);
         let runs = version.runs_newer_than(newer_than);
         let table_bytes_max = self.options.memtable_bytes_max.min(TABLE_BYTES_MAX) as u64;
         let picker = Picker {
@@ -124,7 +124,7 @@ impl Core {
             }
             self.install_failed(error)
         })?;
-        self.swap(|view| view.version = Arc::clone(&installed));
+        self.view.swap(|view| view.version = Arc::clone(&installed));
         drop(versions);
         self.home.remove_tables(compacted.merged);
         Ok(())
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn runs(db: &Db) -> usize {
-        db.core().super_version.load().version.runs().len()
+        db.core().view.super_version().version.runs().len()
     }
 
     /// Bytes that don't compress.
@@ -178,7 +178,7 @@ mod tests {
         db.put(b"k", 1, noise(9000).as_slice()).unwrap();
         db.put(b"k", 2, noise(9001).as_slice()).unwrap();
         db.flush().unwrap();
-        let input = db.core().super_version.load().version.runs()[0].rank();
+        let input = db.core().view.super_version().version.runs()[0].rank();
         for at in 3..6 {
             write_run(&db, at);
         }
@@ -190,7 +190,7 @@ mod tests {
         let merged = db.core().merge_runs(Some(input), Effort::Worthwhile).unwrap();
         assert!(merged);
         assert_eq!(runs(&db), 2);
-        assert_eq!(db.core().super_version.load().version.runs()[1].rank(), input);
+        assert_eq!(db.core().view.super_version().version.runs()[1].rank(), input);
         assert_eq!(db.floor(b"k", 2).unwrap().unwrap().ts, 1);
         assert!(!db.core().merge_runs(Some(input), Effort::Worthwhile).unwrap());
     }

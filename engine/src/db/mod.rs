@@ -15,11 +15,11 @@ mod segments;
 mod signals;
 mod state;
 mod throttle;
+mod view;
 mod write;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
@@ -279,7 +279,7 @@ impl Db {
 
     /// The sequence number of the last operation that reads show.
     pub fn visible_seq(&self) -> SeqNo {
-        self.core().visible_seq.load(Ordering::Acquire)
+        self.core().view.visible_seq()
     }
 
     fn core(&self) -> &Core {

@@ -173,7 +173,7 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
 /// Removes the files that stood in the directory before and that the new manifest does not need.
 /// One that can't be removed is tried again at the next open.
 fn remove_obsolete(core: &Core, files: &[FileKind]) {
-    let view = core.super_version.load();
+    let view = core.view.super_version();
     let dir = &core.home.dir;
     for file in files {
         let path = match file {

@@ -103,7 +103,7 @@ impl Core {
     /// end.
     pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<Entry>> {
         self.check_open()?;
-        let (view, visible) = self.view();
+        let (view, visible) = self.view.load();
         view.floor(key, at, visible, &mut ())?.map(Found::into_entry).transpose()
     }
 }

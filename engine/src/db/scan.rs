@@ -40,7 +40,7 @@ pub struct Scan {
 impl Core {
     pub(crate) fn scan(&self, keys: KeyRange, at: Timestamp, order: Order) -> Result<Scan> {
         self.check_open()?;
-        let (view, visible) = self.view();
+        let (view, visible) = self.view.load();
         let may_answer =
             |memtable: &&Arc<Memtable>| memtable.ts_range().is_some_and(|(ts_min, _)| ts_min <= at);
         Ok(Scan {

@@ -8,19 +8,19 @@
 //! 4. `versions`: installs in the manifest, for as long as its sync takes.
 //! 5. `next_segment`: the creation of the log's next segment; a freeze, under `writer`, takes it.
 //!
-//! Readers take none: they load the [`SuperVersion`] and `visible_seq`. The super-version is swapped
-//! by three: a freeze (under `writer`) adds a memtable, an install (under `versions`) takes one away
-//! or changes the version. Each swap is a compare-and-swap loop that starts from what is there, so a
-//! freeze and an install may meet.
+//! Readers take none: they load the [`ReadView`]. Its super-version is swapped by three: a freeze
+//! (under `writer`) adds a memtable, an install (under `versions`) takes one away or changes the
+//! version. Each swap is a compare-and-swap loop that starts from what is there, so a freeze and an
+//! install may meet.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::signals::Signals;
 use super::throttle::Throttle;
+use super::view::ReadView;
 use crate::error::{Error, Result};
 use crate::key::{FileId, SeqNo};
 use crate::memtable::Memtable;
@@ -70,10 +70,7 @@ pub(crate) struct Writer {
 pub(crate) struct Core {
     pub(crate) home: Home,
     pub(crate) options: Options,
-    pub(crate) super_version: ArcSwap<SuperVersion>,
-    /// Every operation up to this one is in the super-version, and in the log as durably as the
-    /// options say. Stored by the writer, with Release, after it has inserted them.
-    pub(crate) visible_seq: AtomicU64,
+    pub(crate) view: ReadView<SuperVersion>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) flushing: Mutex<()>,
     pub(crate) compacting: Mutex<()>,
@@ -101,8 +98,7 @@ impl Core {
         Core {
             home,
             options,
-            visible_seq: AtomicU64::new(versions.flushed_seq()),
-            super_version: ArcSwap::from_pointee(super_version),
+            view: ReadView::new(super_version, versions.flushed_seq()),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -118,22 +114,6 @@ impl Core {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.home.tables.metrics
-    }
-
-    /// A view for one read, and the last operation that it may show. The view is loaded first: then
-    /// what it lacks is newer than the read's beginning, and what it has above `visible` is hidden.
-    pub(crate) fn view(&self) -> (arc_swap::Guard<Arc<SuperVersion>>, SeqNo) {
-        let view = self.super_version.load();
-        (view, self.visible_seq.load(Ordering::Acquire))
-    }
-
-    /// Changes the super-version, starting from what is there.
-    pub(crate) fn swap(&self, change: impl Fn(&mut SuperVersion)) {
-        self.super_version.rcu(|old| {
-            let mut new = SuperVersion::clone(old);
-            change(&mut new);
-            new
-        });
     }
 
     /// Refuses writes from now on. Returns the error, for the caller of the failed operation.

@@ -6,7 +6,6 @@
 //! one sync. Front ends that may not block use [`Core::submit`], which always queues.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 
@@ -41,7 +40,7 @@ impl Core {
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<SeqNo> {
         self.check_writable()?;
         if batch.is_empty() {
-            return Ok(self.visible_seq.load(Ordering::Acquire));
+            return Ok(self.view.visible_seq());
         }
         if self.options.background != Background::Threads {
             let committed = self.commit(&mut self.writer.lock(), &[&batch]);
@@ -148,7 +147,7 @@ impl Core {
 
         let last_seq = self.apply(first_seq, group);
         writer.next_seq = last_seq + 1;
-        self.visible_seq.store(last_seq, Ordering::Release);
+        self.view.publish(last_seq);
 
         let metrics = self.metrics();
         metrics.ops_committed.add(ops as u64);
@@ -187,7 +186,7 @@ impl Core {
 
     /// Inserts the operations, which readers don't see before they are published.
     fn apply(&self, first_seq: SeqNo, group: &[&WriteBatch]) -> SeqNo {
-        let active = Arc::clone(&self.super_version.load().active);
+        let active = Arc::clone(&self.view.super_version().active);
         let mut memtable = active.writer();
         let mut seq = first_seq;
         for batch in group {
@@ -209,7 +208,7 @@ impl Core {
     fn make_room(&self, writer: &mut Writer, ops: usize, encoded_bytes: usize) -> Result<()> {
         let segment_bytes_max = SEGMENT_MEMTABLES * self.options.memtable_bytes_max as u64;
         let segment_is_full = writer.wal.bytes_appended() >= segment_bytes_max;
-        if !segment_is_full && self.super_version.load().active.has_room_for(ops, encoded_bytes) {
+        if !segment_is_full && self.view.super_version().active.has_room_for(ops, encoded_bytes) {
             return Ok(());
         }
         let needed = Memtable::insert_bytes_max(ops, encoded_bytes);
@@ -220,7 +219,7 @@ impl Core {
     pub(crate) fn freeze_active(&self, writer: &mut Writer) -> Result<()> {
         // Under the lock: whoever had it before may have closed or poisoned the database.
         self.check_writable()?;
-        if self.super_version.load().active.is_empty() {
+        if self.view.super_version().active.is_empty() {
             return Ok(());
         }
         self.freeze(writer, self.options.memtable_bytes_max)
@@ -229,7 +228,7 @@ impl Core {
     /// Makes the active memtable immutable and begins a new one with a log segment of its own. Where
     /// too many wait for their flush, the caller does the oldest one's, or waits for who is at it.
     fn freeze(&self, writer: &mut Writer, capacity_bytes: usize) -> Result<()> {
-        while self.super_version.load().immutables.len() >= IMMUTABLE_MEMTABLES_MAX {
+        while self.view.super_version().immutables.len() >= IMMUTABLE_MEMTABLES_MAX {
             self.metrics().write_stalls.add(1);
             // The one thread of a simulation can't wait for itself.
             if self.options.background == Background::Stepped && self.flushing.is_locked() {
@@ -251,7 +250,7 @@ impl Core {
         drop(next);
         let frozen = std::mem::replace(&mut writer.wal, wal).file_id();
         let active = Arc::new(Memtable::new(capacity_bytes));
-        self.swap(|view| {
+        self.view.swap(|view| {
             let memtable = std::mem::replace(&mut view.active, Arc::clone(&active));
             let immutable = ImmutableMemtable { memtable, wal: frozen, next_wal };
             view.immutables.insert(0, Arc::new(immutable));
@@ -263,7 +262,7 @@ impl Core {
 
     /// Delays whoever has written so many bytes where flush or compaction lag. Holds no lock.
     fn slow_down(&self, bytes: usize) {
-        let view = self.super_version.load();
+        let view = self.view.super_version();
         let memtables = view.immutables.len() as f64 + view.active.fill();
         let sleep = self.throttle.sleep_after(memtables, view.version.runs().len(), bytes);
         drop(view);

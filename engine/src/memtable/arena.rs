@@ -13,25 +13,26 @@
 //!   [`Arena::acquire_half`] may read them relaxed.
 //! - Index 0 is taken by nobody: it is [`NULL`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::fs::prefetch;
+use crate::sync::{Word, zeroed_words};
 
 /// The index that leads nowhere.
 pub(super) const NULL: u32 = 0;
 
 pub(super) const WORD_BYTES: usize = size_of::<u64>();
 
-/// Words of zeros, which the operating system backs with memory when they are first stored to.
+/// Words of zeros.
 pub(super) struct Arena {
-    words: Box<[AtomicU64]>,
+    words: Box<[Word]>,
 }
 
 impl Arena {
     /// An arena out of which `words` words can be taken.
     pub(super) fn new(words: u64) -> Arena {
         assert!(words < u64::from(u32::MAX), "an arena of {words} words: indexes have 32 bits");
-        Arena { words: bytemuck::zeroed_slice_box(words as usize + 1) }
+        Arena { words: zeroed_words(words as usize + 1) }
     }
 
     /// Reads a word whose index was published after it was written.
@@ -82,7 +83,7 @@ impl Arena {
     pub(super) fn holds_bytes(&self, index: u32, bytes: &[u8]) -> bool {
         let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
         let (words, last) = self.words[index as usize..].split_at(whole.len());
-        let same = |(word, bytes): (&AtomicU64, &[u8; WORD_BYTES])| {
+        let same = |(word, bytes): (&Word, &[u8; WORD_BYTES])| {
             word.load(Ordering::Relaxed) == u64::from_be_bytes(*bytes)
         };
         words.iter().zip(whole).all(same)

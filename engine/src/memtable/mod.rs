@@ -30,6 +30,8 @@ mod arena;
 mod cursor;
 mod index;
 mod keys;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod skiplist;
 #[cfg(test)]
 mod tests;
@@ -40,9 +42,8 @@ pub(crate) use versions::MemtableVersion;
 
 use std::cmp::Ordering as Order;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use self::arena::{Allocator, Arena, NULL, WORD_BYTES, word_of, words_for};
@@ -51,6 +52,7 @@ use self::skiplist::{HEAD_WORDS, Heights, NewNode, SkipList, TOWER_WORDS_MAX};
 use self::versions::{CHUNKED_VERSION_WORDS, PUSH_WORDS_MAX, Versions};
 use crate::batch::Op;
 use crate::key::{KeyHash, SEQ_NO_MAX, SeqNo, Timestamp};
+use crate::sync::{AtomicI64, AtomicU64, AtomicUsize, Mutex, MutexGuard};
 
 /// What a key node holds, by offset from the node's index.
 const KEY_LENGTH: u32 = 0;

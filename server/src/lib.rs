@@ -10,6 +10,7 @@ mod config;
 mod error;
 mod handlers;
 mod limits;
+mod query;
 mod reject;
 mod routes;
 mod serve;

@@ -15,10 +15,11 @@ use warp::{Filter, Rejection};
 
 use crate::body::{self, Body};
 use crate::error::{Error, Result};
-use crate::handlers::{self, App, get, probes, put, ui};
+use crate::handlers::{self, App, end, get, probes, put, ui};
 use crate::reject;
 
 const ROOT_METHODS: &str = "GET, HEAD, PUT, OPTIONS";
+const KEY_METHODS: &str = "DELETE, OPTIONS";
 const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Every endpoint of the server.
@@ -31,11 +32,16 @@ pub(crate) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .and(body(app))
         .then(get::get);
     let root = put.or(get).unify().map(reply).or(other(ROOT_METHODS)).unify();
+    let end = key().and(warp::delete()).and(with(app)).and(raw_query()).then(end::end);
+    let other_of_key = key().and(other(KEY_METHODS)).map(|_, refusal| refusal);
+    let kv = end.map(reply).or(other_of_key).unify();
     let livez = page(reading().then(probes::livez).map(Ok));
     let readyz = page(reading().and(with(app)).then(probes::readyz).map(Ok));
     let version = page(reading().and(with(app)).then(probes::version).map(Ok));
     let ui = page(reading().then(ui::ui).map(Ok));
     (warp::path::end().and(root))
+        .or(kv)
+        .unify()
         .or(at("livez").and(livez))
         .unify()
         .or(at("readyz").and(readyz))
@@ -73,6 +79,11 @@ fn reading() -> impl Route<()> {
 /// The path that is this one segment.
 fn at(segment: &'static str) -> impl Route<()> {
     warp::path(segment).and(warp::path::end())
+}
+
+/// The path `/v1/kv/{key}`, with the key as it was sent.
+fn key() -> impl Route<(String,)> {
+    warp::path!("v1" / "kv" / String)
 }
 
 fn with(app: &Arc<App>) -> impl Route<(Arc<App>,), Infallible> {

@@ -121,6 +121,23 @@ async fn the_originals_examples() {
 }
 
 #[tokio::test]
+async fn an_end_holds_until_a_newer_put() {
+    let server = Running::start(Limits::default()).await;
+    for ts in [100, 200] {
+        let put = format!(r#"{{"key":"a/ü b","timestamp":{ts},"value":"v"}}"#);
+        assert_eq!(status(&server.request("PUT", "/", &put).await), 200);
+    }
+    let answer = server.request("DELETE", "/v1/kv/a%2F%C3%BC%20b?at=150", "").await;
+    assert_eq!((status(&answer), body(&answer)), (200, "{\"seq\":3,\"ts\":150}\n"), "{answer}");
+    assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+    for (ts, value) in [(149, "\"v\"\n"), (150, "null\n"), (199, "null\n"), (200, "\"v\"\n")] {
+        let target = format!("/?key=a/%C3%BC+b&timestamp={ts}");
+        let answer = server.request("GET", &target, "").await;
+        assert_eq!((status(&answer), body(&answer)), (200, value), "at {ts}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_json_with_their_status() {
     let server = Running::start(Limits::default()).await;
     for (method, target, sent, code, error) in [
@@ -132,6 +149,19 @@ async fn refusals_are_json_with_their_status() {
         ("DELETE", "/livez", "", 405, "Method not allowed: this path answers GET, HEAD, OPTIONS"),
         ("GET", "/nothing", "", 404, "Not found"),
         ("PUT", "/livez/deeper", "", 404, "Not found"),
+        ("DELETE", "/v1/kv/k", "", 400, "Missing required fields: at"),
+        (
+            "DELETE",
+            "/v1/kv/k?at=soon",
+            "",
+            400,
+            "Invalid data types: at must be an integer of 64 bits: \"soon\"",
+        ),
+        ("DELETE", "/v1/kv/%ff?at=1", "", 400, "Invalid key: percent-decoded it is not UTF-8 text"),
+        ("GET", "/v1/kv/k?at=1", "", 405, "Method not allowed: this path answers DELETE, OPTIONS"),
+        ("DELETE", "/v1/kv/k/deeper?at=1", "", 404, "Not found"),
+        ("DELETE", "/v1/kv/?at=1", "", 404, "Not found"),
+        ("DELETE", "/v1", "", 404, "Not found"),
         ("OPTIONS", "*", "", 404, "Not found"),
     ] {
         let answer = server.request(method, target, sent).await;

@@ -15,13 +15,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use kvtimedb_engine::{KEY_BYTES_MAX, Timestamp, VALUE_BYTES_MAX};
-use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::query;
 
 const PUT_FIELDS: &str = "key, value, timestamp";
 const GET_FIELDS: &str = "key, timestamp";
@@ -73,11 +73,11 @@ pub(crate) fn parse_get(body: &[u8]) -> Result<Lookup<'_>> {
 /// a body.
 pub(crate) fn parse_query(query: &str) -> Result<Lookup<'static>> {
     let (mut key, mut timestamp) = (None, None);
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match form_decoded(name)?.as_str() {
-            "key" => key = Some(form_decoded(value)?),
-            "timestamp" => timestamp = Some(form_decoded(value)?),
+    for pair in query::pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "key" => key = Some(value),
+            "timestamp" => timestamp = Some(value),
             _ => {}
         }
     }
@@ -88,16 +88,6 @@ pub(crate) fn parse_query(query: &str) -> Result<Lookup<'static>> {
         key: within_limit(Cow::Owned(key))?,
         timestamp: python::timestamp_from_str(&timestamp)?,
     })
-}
-
-fn form_decoded(text: &str) -> Result<String> {
-    let text = text.replace('+', " ");
-    match percent_decode(text.as_bytes()).decode_utf8() {
-        Ok(decoded) => Ok(decoded.into_owned()),
-        Err(_) => Err(Error::BadRequest(
-            "Invalid query: a percent-encoded part is not UTF-8 text".to_owned(),
-        )),
-    }
 }
 
 fn within_limit(key: Cow<'_, str>) -> Result<Cow<'_, str>> {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use kvtimedb_engine::{Durability, KEY_BYTES_MAX, VALUE_BYTES_MAX, WAL_SYNC_PERIOD_MS};
-use serde_json::{Value, json};
+use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use crate::handlers::{App, json_response};
+use crate::handlers::{App, json_line};
 
 /// `GET /livez`: the process answers.
 pub(crate) async fn livez() -> Response {
@@ -54,8 +54,4 @@ fn durability_name(app: &App) -> &'static str {
         Durability::Sync => "sync",
         Durability::Buffered => "buffered",
     }
-}
-
-fn json_line(status: StatusCode, value: &Value) -> Response {
-    json_response(status, format!("{value}\n"))
 }

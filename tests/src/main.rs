@@ -12,6 +12,7 @@ mod floor;
 mod golden;
 mod http;
 mod kill9;
+mod linearizable;
 mod model;
 mod nyc2013;
 mod recovery;

@@ -287,6 +287,13 @@ impl Client {
         self.try_send(request.body(Full::new(body.into())).unwrap())
     }
 
+    /// Sends one request without a body, and says if the connection breaks.
+    pub(crate) fn try_to(&mut self, method: &str, target: &str) -> io::Result<Answer> {
+        let request = Request::builder().method(method).uri(target);
+        let request = request.header("host", self.address.to_string());
+        self.try_send(request.body(Full::default()).unwrap())
+    }
+
     /// `GET /`, asked in a body. Returns the JSON text, without the line's end.
     pub(crate) fn floor(&mut self, key: &str, timestamp: i64) -> String {
         let key = serde_json::Value::from(key);

@@ -19,5 +19,6 @@ mod recovery;
 mod shutdown;
 mod simulation;
 mod tidy;
+mod views;
 
 pub(crate) use kvtimedb_sim::oracle;

@@ -118,6 +118,23 @@ impl KeyHash {
     }
 }
 
+/// The first eight bytes of a key as a number: numbers compare as those bytes do. `suffix` is the key
+/// without what all keys share that it is compared with, so that it tells most of them apart.
+#[inline]
+pub(crate) fn key_number(suffix: &[u8]) -> u64 {
+    if let Some(whole) = suffix.first_chunk::<8>() {
+        return u64::from_be_bytes(*whole);
+    }
+    let mut padded = [0; 8];
+    padded[..suffix.len()].copy_from_slice(suffix);
+    u64::from_be_bytes(padded)
+}
+
+/// How many bytes two keys share at their front.
+pub(crate) fn shared_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 /// A value to be written: bytes and how to read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueRef<'a> {
@@ -183,6 +200,9 @@ impl From<EntryRef<'_>> for Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u64);
 
+/// File ids use 63 bits: one that is given out has others above it.
+pub(crate) const FILE_ID_MAX: u64 = (1 << 63) - 1;
+
 impl FileId {
     /// `000123.sst`
     pub fn table_path(self, dir: &Path) -> PathBuf {
@@ -230,9 +250,10 @@ pub enum FileKind {
 impl FileKind {
     /// Reads a file name; `None` for a name that the engine never gives.
     pub fn parse(name: &str) -> Option<FileKind> {
+        // A second name of an id would make one file two.
         let id = |digits: &str| {
-            let well_formed = digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit());
-            well_formed.then(|| digits.parse().ok().map(FileId)).flatten()
+            let id: u64 = digits.parse().ok().filter(|&id| id <= FILE_ID_MAX)?;
+            (format!("{id:06}") == digits).then_some(FileId(id))
         };
         match name {
             CURRENT_NAME => Some(FileKind::Current),
@@ -283,7 +304,8 @@ mod tests {
             assert_eq!(FileKind::parse(path.to_str().unwrap()), Some(kind));
         }
         assert_eq!(FileKind::parse("CURRENT.tmp"), Some(FileKind::Temporary));
-        for stranger in ["notes.txt", "1.sst", "+00001.sst", "00000x.wal", "MANIFEST-", ".sst"] {
+        let strangers = ["notes.txt", "1.sst", "+00001.sst", "00000x.wal", "MANIFEST-", ".sst"];
+        for stranger in strangers.into_iter().chain(["0000007.sst", "9999999999999999999.wal"]) {
             assert_eq!(FileKind::parse(stranger), None, "{stranger}");
         }
     }

@@ -1,12 +1,12 @@
 //! A data block in place: finding a chunk.
 
 use super::chunk::{Chunk, ChunkBytes};
-use super::search::{FirstRecords, find_last, key_number};
+use super::search::{FirstRecords, find_last};
 use crate::codec::ints::PAD_BYTES;
 use crate::codec::template::Dictionary;
 use crate::error::Malformed;
 use crate::fs::prefetch;
-use crate::key::Timestamp;
+use crate::key::{Timestamp, key_number};
 
 /// A data block: what the index tells of its chunks, and its contents, without type and checksum.
 #[derive(Clone, Copy, Debug)]

@@ -4,13 +4,12 @@ use std::io;
 
 use super::chunk_builder::{ChunkBuilder, ChunkSink, FinishedChunk};
 use super::format::BlockType;
-use super::search::{key_number, shared_len};
 use super::stored::StoredChunk;
 use crate::codec::ints::PAD_BYTES;
 use crate::coding::put_bytes;
 use crate::error::Malformed;
 use crate::iter::Record;
-use crate::key::Timestamp;
+use crate::key::{Timestamp, key_number, shared_len};
 
 /// A block is closed when its encoded chunks reach this size, in bytes.
 const BLOCK_BYTES: usize = 16 * 1024;

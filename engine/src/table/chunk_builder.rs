@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Range;
 
 use super::chunk::{CHUNK_ROWS_MAX, CHUNK_VALUE_BYTES, ChunkBytes};
-use super::search::shared_len;
 use super::stored::StoredChunk;
 use crate::codec::ints::{Model, PAD_BYTES};
 use crate::codec::template::{Payload, TemplateEncoder};
@@ -13,7 +12,7 @@ use crate::codec::{Codec, ints};
 use crate::coding::{put_bytes, put_varint};
 use crate::error::Malformed;
 use crate::iter::Record;
-use crate::key::Timestamp;
+use crate::key::{Timestamp, shared_len};
 
 /// From so many versions on, a key has its chunks for itself, whose timestamp columns are then
 /// cheaper; below, keys share a chunk, whose own cost is then shared too.

@@ -16,12 +16,17 @@ use std::convert::Infallible;
 use super::block::Block;
 use super::block_builder::{BlockFences, ChunkFence};
 use super::format::{BlockHandle, BlockType, CHECKSUM_BYTES};
-use super::search::{FirstRecords, find_last, key_number, shared_len};
+use super::search::{FirstRecords, find_last};
 use crate::codec::ints::PAD_BYTES;
 use crate::codec::template::Dictionary;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::Malformed;
-use crate::key::{KEY_BYTES_MAX, Timestamp};
+use crate::key::{KEY_BYTES_MAX, Timestamp, key_number, shared_len};
+
+/// The first keys of all blocks take at most so many bytes for each byte of data, beside one key: a block
+/// but the last has 16 KiB of chunks at least, and its first key at most 64 KiB. Stored, a key may share
+/// nearly all of its bytes with the one before, so that the length of the index block is no bound.
+const KEY_BYTES_A_BYTE_MAX: u64 = 4;
 
 /// Collects the rows of an index.
 #[derive(Default)]
@@ -115,8 +120,11 @@ impl Index {
                 return Err(input.malformed("blocks that follow one another up to the filter"));
             }
             index.keys.extend_from_slice(&key);
+            let bytes_max = KEY_BYTES_A_BYTE_MAX.saturating_mul(data_end) + KEY_BYTES_MAX as u64;
             let key_end = u32::try_from(index.keys.len());
-            index.key_ends.push(key_end.map_err(|_| input.malformed("keys of less than 4 GiB"))?);
+            let key_end = key_end.ok().filter(|&end| u64::from(end) <= bytes_max);
+            let key_end = key_end.ok_or_else(|| input.malformed("keys that fit their blocks"))?;
+            index.key_ends.push(key_end);
             index.rows.push(row);
             if let Some(last) = index.len().checked_sub(2)
                 && (index.first_key(last), index.first_ts(last)) >= (&key, index.first_ts(last + 1))

@@ -7,24 +7,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::key::Timestamp;
-
-/// The eight bytes of a key that a list's numbers are made of, big endian, so that numbers compare as the
-/// bytes do; `suffix` is the key without what all keys of the list share.
-#[inline]
-pub(super) fn key_number(suffix: &[u8]) -> u64 {
-    if let Some(whole) = suffix.first_chunk::<8>() {
-        return u64::from_be_bytes(*whole);
-    }
-    let mut padded = [0; 8];
-    padded[..suffix.len()].copy_from_slice(suffix);
-    u64::from_be_bytes(padded)
-}
-
-/// How many bytes two keys share at their front.
-pub(super) fn shared_len(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
+use crate::key::{Timestamp, key_number};
 
 /// Records in rising order of key and timestamp, one at least.
 pub(super) trait FirstRecords {

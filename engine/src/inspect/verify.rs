@@ -152,7 +152,7 @@ impl DirectoryCheck<'_> {
         match manifest.state() {
             Ok(state) => {
                 let tables = self.tables(manifest, &state);
-                self.manifest(manifest, &state, tables);
+                self.manifest(manifest, tables);
                 self.log(manifest.database, &state);
                 self.leftovers(manifest, &state);
             }
@@ -193,10 +193,9 @@ impl DirectoryCheck<'_> {
     }
 
     /// What the manifest says of its tables as a whole.
-    fn manifest(&mut self, manifest: &Manifest, state: &ManifestState, tables: Vec<Arc<Table>>) {
+    fn manifest(&mut self, manifest: &Manifest, tables: Vec<Arc<Table>>) {
         let checked = verify_manifest(self.fs, manifest).and_then(|checked| {
             let corrupt = |what| Error::corruption(&manifest.path, 0, what);
-            check_bounds(state).map_err(corrupt)?;
             Version::new(tables).map_err(corrupt)?;
             Ok(checked)
         });
@@ -253,22 +252,6 @@ fn file_of(error: &Error) -> Option<&Path> {
         Error::Io { path, .. } => Some(path),
         _ => None,
     }
-}
-
-fn check_bounds(state: &ManifestState) -> Result<(), String> {
-    for table in &state.tables {
-        let (id, last) = (table.id.0, table.properties.max_seq);
-        if id >= state.next_file {
-            return Err(format!("expected ids below {}, found table {id}", state.next_file));
-        }
-        if last > state.flushed_seq {
-            let flushed = state.flushed_seq;
-            return Err(format!(
-                "expected tables up to sequence number {flushed}; table {id} goes to {last}"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn verify_table(

@@ -3,12 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chunk::Chunk;
+use super::chunk::{CHUNK_VALUE_BYTES, Chunk};
 use super::reader::TableReader;
 use super::stored::StoredChunk;
 use crate::error::{Error, Result};
 use crate::iter::{Cursor, Record};
-use crate::key::{Tag, Timestamp};
+use crate::key::{KEY_BYTES_MAX, Tag, Timestamp};
+
+/// The most that the keys of a chunk take, each counted once: a chunk that has reached its size takes no
+/// further one.
+const CHUNK_KEYS_BYTES_MAX: usize = CHUNK_VALUE_BYTES + KEY_BYTES_MAX;
 
 /// A chunk's rows, decoded. Reused from chunk to chunk.
 #[derive(Default)]
@@ -24,6 +28,10 @@ pub(crate) struct DecodedChunk {
 
 /// A cursor over one table. It goes past the cache, which it would fill with what is read once.
 ///
+/// What it shows may be written to another table, under a new checksum, where damage would never be
+/// noticed again. So it verifies each block when it comes to it, also one that was verified before, and
+/// that places rise, within the first and the last one that the properties tell.
+///
 /// Beside the walk over records it offers one over places: by that one, the values of a chunk are decoded
 /// when the first of its records is asked for.
 pub(crate) struct TableCursor {
@@ -32,6 +40,8 @@ pub(crate) struct TableCursor {
     chunk: (usize, usize),
     /// The chunk behind that one.
     next: (usize, usize),
+    /// Whether `decoded` has the rows of the chunk before `next`.
+    follows: bool,
     decoded: DecodedChunk,
     has_values: bool,
     key: usize,
@@ -45,6 +55,7 @@ impl TableCursor {
             table,
             chunk: (0, 0),
             next: (0, 0),
+            follows: false,
             decoded: DecodedChunk::default(),
             has_values: false,
             key: 0,
@@ -59,6 +70,7 @@ impl TableCursor {
         let chunk = self.table.block(block_no)?.find(key, ts);
         let chunk = chunk.map_err(|m| self.corruption(block_no, m.to_string()))?;
         self.next = (block_no, chunk.unwrap_or(0));
+        self.follows = false;
         self.pass_chunk()?;
         while self.place().is_some_and(|place| place < (key, ts)) {
             self.next_place()?;
@@ -87,11 +99,29 @@ impl TableCursor {
         if block_no == self.table.index().len() {
             return Ok(());
         }
+        if !self.follows || chunk_no == 0 {
+            self.table.distrust(block_no);
+        }
+        let before = self.follows.then(|| {
+            let (key, ts) = self.decoded.last();
+            (key.to_vec(), ts)
+        });
+        self.follows = false;
         let block = self.table.block(block_no)?;
         let chunk = block.chunk(chunk_no);
         let chunk = chunk.map_err(|m| self.corruption(block_no, m.to_string()))?;
         let decoded = self.decoded.decode_places(&chunk);
         decoded.map_err(|what| self.corruption(block_no, what))?;
+        let (properties, first) = (self.table.properties(), self.decoded.first());
+        let rises = before.is_none_or(|(key, ts)| (key.as_slice(), ts) < first)
+            && (properties.first_key.as_slice(), properties.first_ts) <= first
+            && self.decoded.last() <= (properties.last_key.as_slice(), properties.last_ts);
+        if !rises {
+            let what =
+                "expected records in rising order, within the range that the properties tell";
+            return Err(self.corruption(block_no, what.to_owned()));
+        }
+        self.follows = true;
         self.chunk = self.next;
         let is_last = chunk_no + 1 == block.chunks();
         self.next = if is_last { (block_no + 1, 0) } else { (block_no, chunk_no + 1) };
@@ -182,12 +212,19 @@ impl DecodedChunk {
             }
             row = rows.end;
             self.key_rows.push((start..self.keys.len(), rows));
+            if self.keys.len() > CHUNK_KEYS_BYTES_MAX {
+                return Err("expected keys within the size of a chunk".to_owned());
+            }
         }
         if row != chunk.rows() {
             return Err("expected a key for every row".to_owned());
         }
         self.ts.clear();
         self.ts.extend(chunk.timestamps(0..row));
+        let keys = (0..self.key_rows.len()).map(|key| self.key(key));
+        if !keys.is_sorted_by(|a, b| a < b) || !self.has_rising_times() {
+            return Err("expected records in rising order".to_owned());
+        }
         self.tags.clear();
         chunk.tags_into(0..row, &mut self.tags).map_err(|m| m.to_string())
     }
@@ -195,6 +232,11 @@ impl DecodedChunk {
     /// Takes the values of `chunk`, of which it has the rows.
     fn decode_values(&mut self, chunk: &Chunk<'_>) -> Result<(), String> {
         chunk.decode_rows(0..chunk.rows(), &mut self.values, &mut self.value_ends)
+    }
+
+    fn has_rising_times(&self) -> bool {
+        let mut rows = self.key_rows.iter().map(|(_, rows)| &self.ts[rows.clone()]);
+        rows.all(|times| times.is_sorted_by(|a, b| a < b))
     }
 
     fn key(&self, key: usize) -> &[u8] {

@@ -88,7 +88,8 @@ pub(crate) struct TableReader {
     footer: Footer,
     footer_checksum: u64,
     /// A bit a block: its checksum was verified through this map. Relaxed, because a bit that is seen
-    /// late costs a second verification and nothing else.
+    /// late costs a second verification and nothing else; and a bit is taken back so that reads to come
+    /// verify again, not those that are under way.
     verified: Box<[AtomicU64]>,
     context: TableContext,
 }
@@ -142,6 +143,11 @@ impl TableReader {
                 meta.checksum, self.identity, self.footer_checksum
             );
             return Err(self.corruption(self.footer.file_bytes - FOOTER_BYTES as u64, what));
+        }
+        if self.footer.file_bytes != meta.file_bytes {
+            let (expected, found) = (meta.file_bytes, self.footer.file_bytes);
+            let what = format!("expected {expected} bytes, as the manifest says; found {found}");
+            return Err(self.corruption(0, what));
         }
         if self.properties != meta.properties {
             let what = "expected the properties that the manifest says";
@@ -282,6 +288,11 @@ impl TableReader {
             &self.map[start + 1..start + len - super::format::CHECKSUM_BYTES]
         };
         Ok(self.index.block(block, contents, &self.dictionary))
+    }
+
+    /// Lets data block `block` be verified once more at the next touch.
+    pub(crate) fn distrust(&self, block: usize) {
+        self.verified[block / 64].fetch_and(!(1 << (block % 64)), Ordering::Relaxed);
     }
 
     /// Verifies the checksums of all data blocks.

@@ -18,7 +18,7 @@ use super::edit::VersionEdit;
 use super::run::Table;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, read_all};
-use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo};
+use crate::key::{CURRENT_NAME, DatabaseId, FILE_ID_MAX, FileId, FileKind, SEQ_NO_MAX, SeqNo};
 use crate::record::{LogKind, RecordReader, RecordType, RecordWriter};
 use crate::table::{TableContext, TableMeta, TableReader};
 
@@ -102,6 +102,26 @@ impl ManifestState {
         });
         tables
     }
+
+    /// Numbers go on from these: what lies beyond them would be given out once more, or rank above all
+    /// that is to come.
+    fn check_bounds(&self) -> Result<(), String> {
+        let (next_file, flushed_seq) = (self.next_file, self.flushed_seq);
+        if next_file > FILE_ID_MAX || flushed_seq > SEQ_NO_MAX {
+            return Err("expected file ids and sequence numbers within their range".to_owned());
+        }
+        let oldest_wal = self.oldest_wal.map_or(0, |id| id.0);
+        let ids = self.tables.iter().flat_map(|table| [table.id.0, table.rank.0]);
+        if let Some(id) = ids.chain([oldest_wal]).find(|&id| id >= next_file) {
+            return Err(format!("expected ids and ranks below {next_file}, found {id}"));
+        }
+        let late = self.tables.iter().find(|table| table.properties.max_seq > flushed_seq);
+        late.map_or(Ok(()), |table| {
+            let (id, last) = (table.id.0, table.properties.max_seq);
+            let expected = format!("expected tables up to sequence number {flushed_seq}");
+            Err(format!("{expected}; table {id} goes to {last}"))
+        })
+    }
 }
 
 /// A manifest, read.
@@ -166,7 +186,8 @@ impl Manifest {
         })
     }
 
-    /// The state after the last edit. [`Error::Corruption`] where an edit does not fit the ones before.
+    /// The state after the last edit. [`Error::Corruption`] where an edit does not fit the ones before,
+    /// or the state not itself.
     pub fn state(&self) -> Result<ManifestState> {
         let mut state = ManifestState::default();
         for (offset, edit) in &self.edits {
@@ -189,6 +210,8 @@ impl Manifest {
             state.oldest_wal = Some(edit.oldest_wal);
             state.next_file = edit.next_file.0;
         }
+        let last = self.edits.last().map_or(0, |&(offset, _)| offset);
+        state.check_bounds().map_err(|what| Error::corruption(&self.path, last, what))?;
         Ok(state)
     }
 }

@@ -52,7 +52,7 @@ mod wal;
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BytesColumn, Columns, ValueTypes, WriteBatch};
 pub use db::{
     AsOf, Db, ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
-    History, Scan,
+    History, Scan, ScrubReport,
 };
 pub use error::{Error, Result};
 pub use iter::{KeyRange, Order};
@@ -62,3 +62,4 @@ pub use key::{
 };
 pub use metrics::{Counter, Metrics};
 pub use options::{Background, BackgroundStep, Durability, Options, WAL_SYNC_PERIOD_MS};
+pub use table::Damage;

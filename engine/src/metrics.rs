@@ -72,6 +72,12 @@ metrics! {
     compaction_bytes_moved,
     /// Chunks that compactions took over as they were stored, without decoding their values.
     chunks_copied,
+    /// Bytes of SSTables that scrubs have read.
+    scrub_bytes_read,
+    /// Scrubs of all SSTables that came to their end.
+    scrub_passes,
+    /// Damaged parts of SSTables that those found, each as often as it was found.
+    scrub_damage_found,
     /// Filter checks that said the key is not in the file.
     filter_misses,
     /// Data blocks looked into by reads of single versions.

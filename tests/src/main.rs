@@ -16,6 +16,7 @@ mod linearizable;
 mod model;
 mod nyc2013;
 mod recovery;
+mod rot;
 mod shutdown;
 mod simulation;
 mod tidy;

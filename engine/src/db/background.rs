@@ -7,6 +7,7 @@
 //! | `kvt-compact` | the open, a flush | merges while the picker finds any that is worth its cost |
 //! | | time without writes | merges further |
 //! | `kvt-log` | the growth of the log; time | creates its next segment; syncs it if it is buffered |
+//! | `kvt-scrub` | time | reads all tables again, slowly |
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -58,11 +59,12 @@ impl Threads {
     }
 
     fn spawn_all(&mut self, core: &Arc<Core>, receivers: Receivers) -> Result<()> {
-        let Receivers { writes, flush, compact, log } = receivers;
+        let Receivers { writes, flush, compact, log, scrub } = receivers;
         self.spawn(core, "kvt-write", move |core| core.serve_writes(&writes))?;
         self.spawn(core, "kvt-flush", move |core| core.serve_flushes(&flush))?;
         self.spawn(core, "kvt-compact", move |core| core.serve_compactions(&compact))?;
-        self.spawn(core, "kvt-log", move |core| core.serve_log(&log))
+        self.spawn(core, "kvt-log", move |core| core.serve_log(&log))?;
+        self.spawn(core, "kvt-scrub", move |core| core.serve_scrubs(&scrub))
     }
 
     fn spawn(
@@ -132,6 +134,8 @@ impl Core {
                 // Until something is flushed, there is nothing more to do.
                 Ok(false) => None,
                 Err(Error::DiskFull { .. }) => Some(RETRY_PERIOD),
+                // Also where the disk could not read: that does not heal, and to try again would read the
+                // same inputs over and over. A reopen tries again.
                 Err(_) => return,
             };
             let written = self.view.visible_seq();

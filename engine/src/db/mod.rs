@@ -11,6 +11,7 @@ mod probe;
 mod questions;
 mod read;
 mod scan;
+mod scrub;
 mod segments;
 mod signals;
 mod state;
@@ -32,6 +33,7 @@ pub use self::explain::{
 pub use self::history::History;
 use self::open::Opened;
 pub use self::scan::Scan;
+pub use self::scrub::ScrubReport;
 use self::state::Core;
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
@@ -40,6 +42,7 @@ use crate::iter::{KeyRange, Order};
 use crate::key::{Entry, SeqNo, Timestamp, ValueRef};
 use crate::metrics::Metrics;
 use crate::options::{Background, BackgroundStep, Durability, Options};
+use crate::table::Damage;
 
 /// An open database. Clones are handles of the same one and may be used by any thread; when the last
 /// one is dropped, the database is closed without the flush that [`close`](Db::close) makes.
@@ -270,6 +273,19 @@ impl Db {
     /// Why compaction has stopped, if it has. Reads and writes go on and get slower.
     pub fn compaction_error(&self) -> Option<Error> {
         self.core().compaction_error().cloned()
+    }
+
+    /// Reads every SSTable from the disk once more, at full speed, and verifies all of it. Beside
+    /// [`Background::Threads`](crate::Background::Threads), a thread does so slowly, a minute after the open
+    /// and once a week. What is damaged is no error of this function: see [`damage`](Db::damage).
+    pub fn scrub(&self) -> Result<ScrubReport> {
+        self.core().scrub(&mut |_| Ok(()))
+    }
+
+    /// What scrubs have found damaged in live SSTables: file, offset and keys; of many, a thousand. Reads
+    /// go on, and those that need a damaged block are refused.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.core().damage()
     }
 
     /// What it has done since it was opened.

@@ -33,6 +33,7 @@ pub(crate) struct Signals {
     flush: Sender<()>,
     compact: Sender<()>,
     log: Sender<()>,
+    scrub: Sender<()>,
     /// What the log thread makes durable: the log's live segment.
     wal: Mutex<Arc<LogSync>>,
 }
@@ -44,6 +45,8 @@ pub(crate) struct Receivers {
     pub(crate) flush: Receiver<()>,
     pub(crate) compact: Receiver<()>,
     pub(crate) log: Receiver<()>,
+    /// Only the end is told.
+    pub(crate) scrub: Receiver<()>,
 }
 
 impl Signals {
@@ -52,14 +55,16 @@ impl Signals {
         let (flush_in, flush) = bounded(1);
         let (compact_in, compact) = bounded(1);
         let (log_in, log) = bounded(1);
+        let (scrub_in, scrub) = bounded(1);
         let signals = Signals {
             writes: RwLock::new(Some(writes_in)),
             flush: flush_in,
             compact: compact_in,
             log: log_in,
+            scrub: scrub_in,
             wal: Mutex::new(wal),
         };
-        (signals, Receivers { writes, flush, compact, log })
+        (signals, Receivers { writes, flush, compact, log, scrub })
     }
 
     /// The queue of the writer thread; `None` once the database is closing.
@@ -98,5 +103,6 @@ impl Signals {
         self.wake_flush();
         self.wake_compaction();
         self.wake_log();
+        let _ = self.scrub.try_send(());
     }
 }

@@ -26,6 +26,7 @@ use crate::key::{FileId, SeqNo};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::table::Damage;
 use crate::version::{Home, Version, VersionSet};
 use crate::wal::WalWriter;
 
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     poison: OnceLock<Arc<Error>>,
     /// The failure that ended background compaction; reads and writes go on.
     compaction_error: OnceLock<Error>,
+    /// What scrubs have found, by table. Held for no longer than it takes to change the list.
+    pub(super) damage: Mutex<Vec<(FileId, Damage)>>,
     closing: AtomicBool,
 }
 
@@ -108,6 +111,7 @@ impl Core {
             signals,
             poison: OnceLock::new(),
             compaction_error: OnceLock::new(),
+            damage: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),
         }
     }

@@ -62,8 +62,7 @@ impl TableIdentity {
         xxh3_64_with_seed(bytes, xxh3_64(&place))
     }
 
-    /// Checks type and checksum of the block at `handle` of `data`, the whole file's bytes, and
-    /// returns its contents: what lies between type and checksum.
+    /// [`verify_block`](Self::verify_block) of the block at `handle` of `data`, the whole file's bytes.
     pub(crate) fn verify<'a>(
         self,
         data: &'a [u8],
@@ -71,17 +70,31 @@ impl TableIdentity {
         handle: BlockHandle,
         expected: BlockType,
     ) -> Result<&'a [u8]> {
-        let corrupt = |what: String| Error::corruption(path, handle.offset, what);
+        let BlockHandle { offset, len } = handle;
         let block = slice_of(data, handle).ok_or_else(|| {
-            corrupt(format!("expected a block of {} bytes, found the end of the file", handle.len))
+            let what = format!("expected a block of {len} bytes, found the end of the file");
+            Error::corruption(path, offset, what)
         })?;
+        self.verify_block(block, path, offset, expected)
+    }
+
+    /// Checks type and checksum of a block that lies at `offset`, and returns its contents: what lies
+    /// between type and checksum.
+    pub(crate) fn verify_block<'a>(
+        self,
+        block: &'a [u8],
+        path: &Path,
+        offset: u64,
+        expected: BlockType,
+    ) -> Result<&'a [u8]> {
+        let corrupt = |what: String| Error::corruption(path, offset, what);
         let (body, stored) = block
             .split_last_chunk::<CHECKSUM_BYTES>()
             .filter(|(body, _)| !body.is_empty())
             .ok_or_else(|| {
-                corrupt(format!("expected a block, its handle says {} bytes", handle.len))
+                corrupt(format!("expected a block, its handle says {} bytes", block.len()))
             })?;
-        let (stored, found) = (u64::from_le_bytes(*stored), self.checksum(handle.offset, body));
+        let (stored, found) = (u64::from_le_bytes(*stored), self.checksum(offset, body));
         if stored != found {
             return Err(corrupt(format!(
                 "expected a {expected:?} block with checksum {stored:016x}, found {found:016x}"

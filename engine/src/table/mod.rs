@@ -42,6 +42,7 @@ mod late;
 mod place;
 mod probe;
 mod reader;
+mod scrub;
 mod search;
 mod stored;
 #[cfg(test)]
@@ -55,4 +56,5 @@ pub(crate) use iter::{DecodedChunk, TableCursor};
 pub(crate) use place::ChunkPlace;
 pub(crate) use probe::TableProbe;
 pub(crate) use reader::{TableContext, TableReader, TableVersion, ValueCache};
+pub use scrub::Damage;
 pub(crate) use stored::StoredChunk;

@@ -91,6 +91,9 @@ pub(crate) struct TableReader {
     /// late costs a second verification and nothing else; and a bit is taken back so that reads to come
     /// verify again, not those that are under way.
     verified: Box<[AtomicU64]>,
+    /// A bit a block: the disk could not read it when it was asked last, so a touch of the map may end the
+    /// process. It is looked at where the block is not verified.
+    unreadable: Box<[AtomicU64]>,
     context: TableContext,
 }
 
@@ -181,7 +184,7 @@ impl TableReader {
         let properties = identity.verify(&map, path, footer.properties, BlockType::Properties)?;
         let properties = TableProperties::decode(&mut crate::coding::Decoder::new(properties))
             .map_err(|m| m.in_file(path, footer.properties.offset + 1))?;
-        let words = index.len().div_ceil(64);
+        let bits = || (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(TableReader {
             path: path.to_owned(),
             identity,
@@ -191,7 +194,8 @@ impl TableReader {
             properties,
             footer,
             footer_checksum,
-            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            verified: bits(),
+            unreadable: bits(),
             index,
             map,
             context,
@@ -280,6 +284,10 @@ impl TableReader {
         let handle = self.index.row(block).handle;
         let (word, bit) = (&self.verified[block / 64], 1 << (block % 64));
         let contents = if word.load(Ordering::Relaxed) & bit == 0 {
+            if self.unreadable[block / 64].load(Ordering::Relaxed) & bit != 0 {
+                let what = "expected a block that the disk can read: a scrub found that it can't";
+                return Err(self.corruption(handle.offset, what));
+            }
             let contents = self.verify_block(handle)?;
             word.fetch_or(bit, Ordering::Relaxed);
             contents
@@ -293,6 +301,16 @@ impl TableReader {
     /// Lets data block `block` be verified once more at the next touch.
     pub(crate) fn distrust(&self, block: usize) {
         self.verified[block / 64].fetch_and(!(1 << (block % 64)), Ordering::Relaxed);
+    }
+
+    /// Whether reads that would have to verify data block `block` are refused.
+    pub(super) fn set_unreadable(&self, block: usize, unreadable: bool) {
+        let (word, bit) = (&self.unreadable[block / 64], 1 << (block % 64));
+        if unreadable {
+            word.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
     }
 
     /// Verifies the checksums of all data blocks.

@@ -15,7 +15,9 @@ pub(crate) async fn livez() -> Response {
 }
 
 /// `GET /readyz`: reads and writes are served, and what an acknowledgement means. 503 with the cause
-/// when writes are refused. A compaction that has stopped is told too: it costs speed, not service.
+/// when writes are refused. A compaction that has stopped is told too: it costs speed, not service. So is
+/// damage that a scrub has found: all that is not damaged is served, and to take the server out of service
+/// would refuse that too.
 pub(crate) async fn readyz(app: Arc<App>) -> Response {
     let mut state = json!({ "ready": true, "durability": durability_name(&app) });
     if app.db.durability() == Durability::Buffered {
@@ -23,6 +25,10 @@ pub(crate) async fn readyz(app: Arc<App>) -> Response {
     }
     if let Some(error) = app.db.compaction_error() {
         state["compaction_error"] = json!(error.to_string());
+    }
+    let damage = app.db.damage();
+    if let Some(first) = damage.first() {
+        state["damage"] = json!({ "parts": damage.len(), "first": first.to_string() });
     }
     match app.db.poisoned() {
         None => json_line(StatusCode::OK, &state),

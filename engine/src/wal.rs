@@ -129,7 +129,7 @@ impl WalWriter {
 
 /// The payload of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Payload<'a> {
+pub(crate) enum Payload<'a> {
     /// `ops` holds exactly `count` well-formed operations.
     Batch {
         first_seq: SeqNo,
@@ -143,7 +143,7 @@ enum Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    fn decode(record: &LogRecord<'a>) -> Result<Payload<'a>, Malformed> {
+    pub(crate) fn decode(record: &LogRecord<'a>) -> Result<Payload<'a>, Malformed> {
         let mut input = Decoder::new(record.payload);
         match record.record_type {
             RecordType::Batch => Payload::decode_batch(&mut input, record.payload),

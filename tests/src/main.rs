@@ -7,6 +7,7 @@ mod compaction;
 mod concurrent;
 mod corruption;
 mod crash;
+mod damage;
 mod explain;
 mod floor;
 mod golden;

@@ -88,6 +88,41 @@ pub trait ReadableFile: Debug + Send + Sync {
 /// Holds a lock until it is dropped.
 pub trait FileLock: Debug + Send + Sync {}
 
+/// What is read at once where a disk may fail to, in bytes: a page.
+pub(crate) const AROUND_BYTES: usize = 4096;
+
+/// What a disk can't read of a file.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// Where the pages begin, ascending.
+    pub(crate) pages: Vec<u64>,
+    /// What the operating system said first.
+    pub(crate) error: io::Error,
+}
+
+/// Like [`read_all`], for whoever looks for damage: what the disk can't read is zeros, and told.
+pub(crate) fn read_around(
+    file: &dyn ReadableFile,
+    len_max: u64,
+) -> io::Result<(Vec<u8>, Option<Unreadable>)> {
+    match read_all(file, len_max) {
+        Ok(bytes) => Ok((bytes, None)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
+        Err(error) => {
+            let mut bytes = vec![0; file.len()? as usize];
+            let mut pages = Vec::new();
+            for (page, bytes) in (0..).zip(bytes.chunks_mut(AROUND_BYTES)) {
+                let offset = page * AROUND_BYTES as u64;
+                if file.read_exact_at(offset, bytes).is_err() {
+                    bytes.fill(0);
+                    pages.push(offset);
+                }
+            }
+            Ok((bytes, (!pages.is_empty()).then_some(Unreadable { pages, error })))
+        }
+    }
+}
+
 /// Reads a whole file of at most `len_max` bytes.
 pub(crate) fn read_all(file: &dyn ReadableFile, len_max: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?;

@@ -2,7 +2,7 @@
 //! written, not that they were right.
 
 use super::table::sections;
-use crate::error::{Malformed, Result};
+use crate::error::{Error, Malformed, Result};
 use crate::iter::Record;
 use crate::key::{KeyHash, Timestamp};
 use crate::table::{DecodedChunk, TableProperties, TableReader};
@@ -22,13 +22,22 @@ pub(super) fn check_sections(reader: &TableReader) -> Result<()> {
 }
 
 /// Decodes every record and holds it against all that the table says of it: order, index, fences,
-/// counts, ranges, and the filter.
-pub(super) fn check_records(reader: &TableReader) -> Result<()> {
+/// counts, ranges, and the filter. Each block that is not as told goes to `found` with its number; what is
+/// wrong with the table as a whole, is returned.
+pub(super) fn check_records(
+    reader: &TableReader,
+    found: &mut dyn FnMut(usize, Error),
+) -> Result<()> {
     let mut check = RecordCheck { reader, totals: None, decoded: DecodedChunk::default() };
+    let mut all_sound = true;
     for block in 0..reader.index().len() {
-        check.block(block)?;
+        if let Err(error) = check.block(block) {
+            all_sound = false;
+            found(block, error);
+        }
     }
-    check.finish()
+    // Without the records of a block, counts and ranges are others.
+    if all_sound { check.finish() } else { Ok(()) }
 }
 
 struct RecordCheck<'t> {

@@ -1,8 +1,9 @@
 //! Looking into the files of a database, for tools: one SSTable ([`TableView`]), one segment of the
 //! log ([`WalView`]), one manifest ([`read_manifest`]), or the whole of a directory
-//! ([`verify_directory`], [`explain`]).
+//! ([`verify_directory`], [`explain`]). And getting out of a damaged database what can be read, into a new
+//! one ([`salvage`]).
 //!
-//! Nothing here opens the database, and nothing is written but the holder's name in a lock file. A
+//! Nothing here opens the database, and nothing in it is written but the holder's name in a lock file. A
 //! file of any database is taken, wherever it lies; damage is
 //! [`Error::Corruption`](crate::Error::Corruption) with file and offset.
 //!
@@ -29,6 +30,7 @@
 //! ```
 
 mod check;
+mod salvage;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,13 +40,14 @@ mod wal;
 use std::io;
 use std::path::Path;
 
+pub use self::salvage::{Lost, Returns, Salvaged, salvage};
 pub use self::table::{
     Block, Chunk, FilterShape, IndexRow, Section, TableRecord, TableRecords, TableView,
 };
 pub use self::verify::{Checked, Counts, Depth, verify_directory, verify_file};
 pub use self::wal::{WalEnd, WalOperation, WalRecord, WalView};
 pub use crate::key::{DatabaseId, FileId, FileKind, RunRank};
-pub use crate::table::{TableMeta, TableProperties};
+pub use crate::table::{Damage, TableMeta, TableProperties};
 pub use crate::version::{Manifest, ManifestState, VersionEdit};
 pub use crate::wal::WalContent;
 

@@ -11,7 +11,7 @@ use super::{kind_of, read_current_manifest};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs};
 use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME};
-use crate::table::{TableMeta, TableReader};
+use crate::table::{Damage, TableMeta, TableReader};
 use crate::version::{Manifest, ManifestState, Table, Version, directory};
 use crate::wal::{self, WalContent};
 
@@ -35,8 +35,10 @@ pub struct Checked {
     pub counts: Counts,
     /// What is worth to know and is no damage.
     pub note: Option<String>,
-    /// What is wrong with it.
+    /// What is wrong with it; the first of what is.
     pub error: Option<Error>,
+    /// Of an SSTable: everything that is wrong with it, and which keys it concerns, as far as that is known.
+    pub damage: Vec<Damage>,
 }
 
 /// How much a file holds.
@@ -53,10 +55,14 @@ pub struct Counts {
 impl Checked {
     fn of(path: PathBuf, result: Result<(Counts, Option<String>)>) -> Checked {
         match result {
-            Ok((counts, note)) => Checked { path, counts, note, error: None },
-            Err(error) => {
-                Checked { path, counts: Counts::default(), note: None, error: Some(error) }
-            }
+            Ok((counts, note)) => Checked { path, counts, note, error: None, damage: Vec::new() },
+            Err(error) => Checked {
+                path,
+                counts: Counts::default(),
+                note: None,
+                error: Some(error),
+                damage: Vec::new(),
+            },
         }
     }
 
@@ -67,8 +73,9 @@ impl Checked {
 
 /// Checks one file by itself; what it is, its name tells.
 pub fn verify_file(fs: &dyn Fs, path: &Path, depth: Depth) -> Checked {
+    let mut damage = Vec::new();
     let result = match kind_of(path) {
-        Some(FileKind::Table(id)) => verify_table(fs, path, id, None, depth),
+        Some(FileKind::Table(id)) => verify_table(fs, path, id, None, depth, &mut damage),
         Some(FileKind::Wal(_)) => verify_segment(fs, path),
         Some(FileKind::Manifest(_)) => {
             Manifest::read(fs, path, None).and_then(|manifest| verify_manifest(fs, &manifest))
@@ -83,7 +90,7 @@ pub fn verify_file(fs: &dyn Fs, path: &Path, depth: Depth) -> Checked {
             path.display()
         ))),
     };
-    Checked::of(path.to_owned(), result)
+    Checked { damage, ..Checked::of(path.to_owned(), result) }
 }
 
 /// Checks a data directory as the next open will find it, without opening it, and hands each file to
@@ -179,7 +186,9 @@ impl DirectoryCheck<'_> {
         for meta in state.tables_by_run() {
             let path = meta.id.table_path(self.dir);
             let described = Some((manifest.database, meta));
-            let checked = verify_table(self.fs, &path, meta.id, described, self.depth);
+            let mut damage = Vec::new();
+            let (fs, depth) = (self.fs, self.depth);
+            let checked = verify_table(fs, &path, meta.id, described, depth, &mut damage);
             let opened = checked.and_then(|checked| {
                 let (fs, database) = (self.fs, manifest.database);
                 let reader = TableReader::open(fs, self.dir, database, meta, context())?;
@@ -187,7 +196,11 @@ impl DirectoryCheck<'_> {
                 Ok(checked)
             });
             let opened = opened.map_err(|error| error.damage_if_missing("the manifest names it"));
-            (self.found)(Checked::of(path, opened));
+            // Of a table that can't be opened the manifest knows the keys.
+            if let Some(error) = opened.as_ref().err().filter(|_| damage.is_empty()) {
+                damage.push(Damage::of_table(&meta.properties, 0, error.clone()));
+            }
+            (self.found)(Checked { damage, ..Checked::of(path, opened) });
         }
         tables
     }
@@ -260,6 +273,7 @@ fn verify_table(
     id: FileId,
     described: Option<(DatabaseId, &TableMeta)>,
     depth: Depth,
+    damage: &mut Vec<Damage>,
 ) -> Result<(Counts, Option<String>)> {
     let reader = TableReader::load(fs, path, context())?;
     let footer = reader.footer();
@@ -272,9 +286,16 @@ fn verify_table(
         return Err(reader.corruption(footer.file_bytes - crate::table::FOOTER_BYTES as u64, what));
     }
     check_sections(&reader)?;
-    reader.verify_blocks()?;
+    let mut found = |block, error| damage.push(reader.block_damage(block, error));
     if depth == Depth::Records {
-        check_records(&reader)?;
+        check_records(&reader, &mut found)?;
+    } else {
+        for block in 0..reader.index().len() {
+            reader.block(block).map_or_else(|error| found(block, error), drop);
+        }
+    }
+    if let Some(first) = damage.first() {
+        return Err(first.error.clone());
     }
     let blocks = reader.index().len() as u64;
     let records = reader.properties().records;

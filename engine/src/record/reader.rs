@@ -7,7 +7,7 @@ use super::{
     u32_at, u64_at,
 };
 use crate::error::{Error, IoContext, Result};
-use crate::fs::{Fs, read_all};
+use crate::fs::{Fs, read_all, read_around};
 use crate::key::{DatabaseId, FileId};
 
 /// A record, borrowed from its reader.
@@ -70,16 +70,42 @@ impl RecordReader {
         let Some(database) = check_header(path, &bytes, kind, database, file_id)? else {
             return Ok(None);
         };
-        Ok(Some(RecordReader {
+        let chain = u32_at(&bytes, HEADER_BYTES - 4);
+        Ok(Some(Self::behind_header(path, database, file_id, bytes, chain)))
+    }
+
+    /// Opens a segment of the log whose header, or more, is damaged: what the disk can't read is zeros,
+    /// and the header is not looked at.
+    pub(crate) fn open_damaged(
+        fs: &dyn Fs,
+        path: &Path,
+        database: DatabaseId,
+        file_id: FileId,
+    ) -> Result<RecordReader> {
+        let file = fs.open(path).at("open", path)?;
+        let (mut bytes, _) = read_around(&*file, LOG_BYTES_MAX).at("read", path)?;
+        bytes.resize(bytes.len().max(HEADER_BYTES), 0);
+        // No record follows zeros, so that the first one is met as one behind damage.
+        Ok(Self::behind_header(path, database, file_id, bytes, 0))
+    }
+
+    fn behind_header(
+        path: &Path,
+        database: DatabaseId,
+        file_id: FileId,
+        bytes: Vec<u8>,
+        chain: u32,
+    ) -> RecordReader {
+        RecordReader {
             path: path.to_owned(),
             database,
             data_end: bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1),
             salt_crc: salt_crc(database, file_id),
-            chain: u32_at(&bytes, HEADER_BYTES - 4),
+            chain,
             offset: HEADER_BYTES,
             ended: false,
             bytes,
-        }))
+        }
     }
 
     /// Which database the file says it belongs to.
@@ -116,6 +142,41 @@ impl RecordReader {
         self.offset = frame.end;
         let payload = &self.bytes[start + RECORD_HEADER_BYTES..frame.end];
         Ok(Some(LogRecord { offset: start as u64, record_type, payload }))
+    }
+
+    /// The end of the last record; where damage begins, after an error.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset as u64
+    }
+
+    /// Goes on behind damage that [`next`](Self::next) has met, with the next sound record; `false`, at the
+    /// end of what was written, where there is none. For salvage only: what a value says may look like a
+    /// record there, to whoever could write the file's salt into it.
+    pub(crate) fn skip_damage(&mut self) -> bool {
+        let bad = self.offset;
+        // Where only the payload is damaged, the length tells where the next record is.
+        let next = Frame::at(&self.bytes, bad).map_or(bad, |frame| frame.end);
+        let is_sound = |&at: &usize| {
+            let frame = self.sound_frame(at);
+            frame.is_some_and(|frame| RecordType::from_byte(frame.type_byte).is_some())
+        };
+        let start = [bad, next].into_iter().find(is_sound).or_else(|| {
+            let crcs = RangeCrc::new(&self.bytes[bad..]);
+            (bad + 1..self.data_end.saturating_sub(RECORD_HEADER_BYTES - 1)).find(|&start| {
+                let known = RecordType::from_byte(self.bytes[start + RECORD_HEADER_BYTES - 1]);
+                let frame = known.and_then(|_| Frame::at(&self.bytes, start));
+                frame.is_some_and(|frame| {
+                    let crc = crcs.continued(self.salt_crc, start + 4 - bad, frame.end - bad);
+                    frame.crc == crc
+                })
+            })
+        });
+        let frame = start.and_then(|start| Frame::at(&self.bytes, start));
+        self.offset = start.unwrap_or(self.data_end.max(bad));
+        if let Some(frame) = &frame {
+            self.chain = frame.previous;
+        }
+        frame.is_some()
     }
 
     /// How the log ends. Only after [`next`](Self::next) has returned `None`.

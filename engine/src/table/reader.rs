@@ -18,8 +18,9 @@ use super::format::{
 };
 use super::index::Index;
 use crate::codec::template::Dictionary;
+use crate::coding::Decoder;
 use crate::error::{Error, IoContext, Malformed, Result};
-use crate::fs::{FileMap, Fs, read_all};
+use crate::fs::{AROUND_BYTES, FileMap, Fs, Unreadable, read_around};
 use crate::key::{DatabaseId, FileId, KeyHash, Tag, Timestamp};
 use crate::metrics::Metrics;
 
@@ -97,6 +98,12 @@ pub(crate) struct TableReader {
     context: TableContext,
 }
 
+/// For a table that is opened though parts of it are damaged.
+struct Mend<'a> {
+    described: Option<&'a TableProperties>,
+    mended: Vec<Error>,
+}
+
 /// A version found in a table; its value is still where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableVersion<'t> {
@@ -125,15 +132,47 @@ impl TableReader {
     /// Opens any table, believing what it says of its own identity: for tools.
     pub(crate) fn inspect(fs: &dyn Fs, path: &Path, context: TableContext) -> Result<Self> {
         let map = fs.open(path).at("open", path)?.map().at("map", path)?;
-        Self::of_bytes(map, path, context)
+        Self::of_bytes(map, path, context, None)
     }
 
     /// Like [`inspect`](Self::inspect), but with the whole file in memory and no map, so that a disk
     /// that can't read it is an error and no `SIGBUS`: for whoever looks for damage.
     pub(crate) fn load(fs: &dyn Fs, path: &Path, context: TableContext) -> Result<Self> {
+        Self::load_with(fs, path, context, None)
+    }
+
+    /// Like [`load`](Self::load), but goes without filters that are damaged, and without properties where
+    /// they are `described`; tells what was wrong with those. For whoever reads blocks only.
+    pub(crate) fn salvage(
+        fs: &dyn Fs,
+        path: &Path,
+        context: TableContext,
+        described: Option<&TableProperties>,
+    ) -> Result<(Self, Vec<Error>)> {
+        let mut mend = Mend { described, mended: Vec::new() };
+        let reader = Self::load_with(fs, path, context, Some(&mut mend))?;
+        Ok((reader, mend.mended))
+    }
+
+    fn load_with(
+        fs: &dyn Fs,
+        path: &Path,
+        context: TableContext,
+        mend: Option<&mut Mend<'_>>,
+    ) -> Result<Self> {
         let file = fs.open(path).at("open", path)?;
-        let bytes = read_all(&*file, u64::MAX).at("read", path)?;
-        Self::of_bytes(FileMap::from(Arc::new(bytes)), path, context)
+        let (bytes, unreadable) = read_around(&*file, u64::MAX).at("read", path)?;
+        let reader = Self::of_bytes(FileMap::from(Arc::new(bytes)), path, context, mend);
+        let Some(Unreadable { pages, error }) = unreadable else { return reader };
+        let Ok(reader) = reader else { return Err(error).at("read", path) };
+        for block in 0..reader.index.len() {
+            let BlockHandle { offset, len } = reader.index.row(block).handle;
+            let (end, page_bytes) = (offset + u64::from(len), AROUND_BYTES as u64);
+            if pages.iter().any(|&page| page < end && offset < page + page_bytes) {
+                reader.set_unreadable(block, true);
+            }
+        }
+        Ok(reader)
     }
 
     /// Holds the file against what the manifest says of it.
@@ -159,17 +198,33 @@ impl TableReader {
         Ok(())
     }
 
-    fn of_bytes(map: FileMap, path: &Path, context: TableContext) -> Result<Self> {
+    fn of_bytes(
+        map: FileMap,
+        path: &Path,
+        context: TableContext,
+        mut mend: Option<&mut Mend<'_>>,
+    ) -> Result<Self> {
         let (footer, footer_checksum) = Footer::decode(&map, path)?;
         let identity = footer.identity;
         let filter_of = |handle: BlockHandle, block_type| -> Result<Filter> {
             let bytes = identity.verify(&map, path, handle, block_type)?;
             Filter::parse(bytes).map_err(|what| Error::corruption(path, handle.offset, what))
         };
-        let filter = filter_of(footer.filter, BlockType::Filter)?;
+        let filter = filter_of(footer.filter, BlockType::Filter).or_else(|error| {
+            let mend = mend.as_mut().ok_or_else(|| error.clone())?;
+            mend.mended.push(error);
+            let corrupt = |what| Error::corruption(path, footer.filter.offset, what);
+            Filter::build(&[KeyHash(0)]).map_err(corrupt)
+        })?;
         let late_filter = match footer.late_filter {
             BlockHandle { len: 0, .. } => None,
-            handle => Some(filter_of(handle, BlockType::LateFilter)?),
+            handle => match (filter_of(handle, BlockType::LateFilter), &mut mend) {
+                (Err(error), Some(mend)) => {
+                    mend.mended.push(error);
+                    None
+                }
+                (filter, _) => Some(filter?),
+            },
         };
         let dictionary = match footer.dictionary {
             BlockHandle { len: 0, .. } => Dictionary::default(),
@@ -181,9 +236,19 @@ impl TableReader {
         let index = identity.verify(&map, path, footer.index, BlockType::Index)?;
         let index = Index::parse(index, footer.filter.offset)
             .map_err(|m| m.in_file(path, footer.index.offset + 1))?;
-        let properties = identity.verify(&map, path, footer.properties, BlockType::Properties)?;
-        let properties = TableProperties::decode(&mut crate::coding::Decoder::new(properties))
-            .map_err(|m| m.in_file(path, footer.properties.offset + 1))?;
+        let properties = identity
+            .verify(&map, path, footer.properties, BlockType::Properties)
+            .and_then(|properties| {
+                let decoded = TableProperties::decode(&mut Decoder::new(properties));
+                decoded.map_err(|m| m.in_file(path, footer.properties.offset + 1))
+            });
+        let properties = match (properties, mend) {
+            (Err(error), Some(Mend { described: Some(described), mended })) => {
+                mended.push(error);
+                described.clone()
+            }
+            (properties, _) => properties?,
+        };
         let bits = || (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(TableReader {
             path: path.to_owned(),
@@ -285,7 +350,7 @@ impl TableReader {
         let (word, bit) = (&self.verified[block / 64], 1 << (block % 64));
         let contents = if word.load(Ordering::Relaxed) & bit == 0 {
             if self.unreadable[block / 64].load(Ordering::Relaxed) & bit != 0 {
-                let what = "expected a block that the disk can read: a scrub found that it can't";
+                let what = "expected a block that the disk can read";
                 return Err(self.corruption(handle.offset, what));
             }
             let contents = self.verify_block(handle)?;

@@ -1,5 +1,5 @@
 //! `kvtool`: looks into the files of a database that lie on a disk, and says whether they are sound.
-//! It opens no database and changes no file.
+//! It opens no database and changes no file; what it repairs, it writes anew.
 //!
 //! A subcommand prints rows of some kinds, and goes on with the next file after an error in one: the
 //! worst of them is the exit code.
@@ -8,11 +8,13 @@ mod dump;
 mod explain;
 mod manifest;
 mod output;
+mod repair;
 mod rows;
 mod text;
 mod verify;
 mod wal;
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -40,11 +42,13 @@ Keys and values:
 Rows (-o json, ndjson):
   One object a row, whose member `row` says what it is: meta, bloom, index, chunk,
   key, record (dump), log, operation, end (wal), edit, table, state (manifest),
-  step, answer (explain), file (verify). ndjson has a row a line, json all of them
-  in one array. Members are added, never renamed or removed.
+  step, answer (explain), file, damage (verify), lost, repair (repair). ndjson has a
+  row a line, json all of them in one array. Members are added, never renamed or
+  removed.
 
 Exit codes:
-  0 fine, 1 operational error, 2 usage, 4 corruption, 5 the database is open
+  0 fine, 1 operational error, 2 usage, 4 corruption (repair: something is lost),
+  5 the database is open
 
 Examples:
   kvtool dump ./data                          what every SSTable holds
@@ -53,7 +57,9 @@ Examples:
   kvtool wal ./data/000013.wal --operations   what waits in the log
   kvtool manifest ./data                      the live tables, newest run first
   kvtool explain ./data sensor/7 1000         what a lookup reads, skips and answers
-  kvtool verify --deep ./data && echo sound";
+  kvtool verify --deep ./data && echo sound
+  kvtool repair --dry-run ./data              what could not be saved
+  kvtool repair ./data ./repaired             save the rest into a new database";
 
 /// The command line. Its own comments are the help.
 #[derive(Debug, Parser)]
@@ -83,6 +89,8 @@ enum Command {
     Explain(explain::Options),
     /// Check files, or a whole data directory, against all that they say of themselves
     Verify(verify::Options),
+    /// Write what can be read of a damaged database to a new one, and tell what is lost
+    Repair(repair::Options),
 }
 
 /// Does what the command line says; returns the exit code.
@@ -95,6 +103,7 @@ pub fn run(options: &Options) -> u8 {
         Command::Manifest(options) => manifest::run(&mut session, options),
         Command::Explain(options) => explain::run(&mut session, options),
         Command::Verify(options) => verify::run(&mut session, options),
+        Command::Repair(options) => repair::run(&mut session, options),
     };
     match done.and_then(|()| session.out.finish()) {
         Ok(()) => session.code,
@@ -116,8 +125,13 @@ struct Session {
 impl Session {
     /// Tells an error, after the rows that were printed before it.
     fn complain(&mut self, error: &Error) -> io::Result<()> {
+        self.complain_with(error, error)
+    }
+
+    /// Tells an error in these words.
+    fn complain_with(&mut self, error: &Error, words: &dyn Display) -> io::Result<()> {
         self.out.flush()?;
-        say(&error.to_string());
+        say(&words.to_string());
         let code = match error {
             Error::Corruption { .. } => CORRUPT,
             Error::Locked { .. } => LOCKED,
@@ -203,6 +217,8 @@ mod tests {
             &["kvtool", "-o", "json", "verify", "--deep", "d"],
             &["kvtool", "wal", "f", "-q"],
             &["kvtool", "explain", "d", "k", "-5"],
+            &["kvtool", "repair", "--dry-run", "d"],
+            &["kvtool", "repair", "d", "new"],
         ] {
             assert!(Options::try_parse_from(good).is_ok(), "{good:?}");
         }

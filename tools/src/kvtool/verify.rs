@@ -1,17 +1,18 @@
 //! `kvtool verify`: whether files are sound.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::Cell;
 use kvtimedb_engine::Error;
 use kvtimedb_engine::fs::RealFs;
-use kvtimedb_engine::inspect::{Checked, Depth, verify_directory, verify_file};
+use kvtimedb_engine::inspect::{Checked, Damage, Depth, verify_directory, verify_file};
 use serde::Serialize;
 
 use super::Session;
 use super::output::{Row, number, text};
+use super::text::Bytes;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -52,6 +53,13 @@ pub(super) fn run(session: &mut Session, options: &Options) -> io::Result<()> {
 
 fn show(session: &mut Session, checked: Checked) -> io::Result<()> {
     session.out.row(&FileRow::of(&checked))?;
+    for damage in &checked.damage {
+        session.out.row(&DamageRow::of(&checked.path, damage))?;
+    }
+    if !checked.damage.is_empty() {
+        let mut damage = checked.damage.iter();
+        return damage.try_for_each(|damage| session.complain_with(&damage.error, damage));
+    }
     checked.error.map_or(Ok(()), |error| session.complain(&error))
 }
 
@@ -84,6 +92,44 @@ impl FileRow {
             note: checked.note.clone(),
             error: checked.error.as_ref().map(Error::to_string),
         }
+    }
+}
+
+/// A damaged part of an SSTable.
+#[derive(Serialize)]
+struct DamageRow<'d> {
+    file: String,
+    offset: u64,
+    first_key: Bytes<'d>,
+    last_key: Bytes<'d>,
+    error: String,
+}
+
+impl<'d> DamageRow<'d> {
+    fn of(path: &Path, damage: &'d Damage) -> Self {
+        DamageRow {
+            file: path.display().to_string(),
+            offset: damage.offset,
+            first_key: damage.first_key[..].into(),
+            last_key: damage.last_key[..].into(),
+            error: damage.error.to_string(),
+        }
+    }
+}
+
+impl Row for DamageRow<'_> {
+    const KIND: &'static str = "damage";
+    const COLUMNS: &'static [&'static str] =
+        &["damaged", "offset", "first key", "last key", "error"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            text(&self.file),
+            number(self.offset),
+            text(&self.first_key),
+            text(&self.last_key),
+            text(&self.error),
+        ]
     }
 }
 

@@ -120,7 +120,8 @@ impl Index {
                 return Err(input.malformed("blocks that follow one another up to the filter"));
             }
             index.keys.extend_from_slice(&key);
-            let bytes_max = KEY_BYTES_A_BYTE_MAX.saturating_mul(data_end) + KEY_BYTES_MAX as u64;
+            let bytes_max = KEY_BYTES_A_BYTE_MAX.saturating_mul(data_end);
+            let bytes_max = bytes_max.saturating_add(KEY_BYTES_MAX as u64);
             let key_end = u32::try_from(index.keys.len());
             let key_end = key_end.ok().filter(|&end| u64::from(end) <= bytes_max);
             let key_end = key_end.ok_or_else(|| input.malformed("keys that fit their blocks"))?;

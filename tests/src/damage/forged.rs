@@ -21,6 +21,8 @@ const CHECKSUM_AT: usize = 88;
 const HEADER_BYTES: usize = 36;
 const RECORD_HEADER_BYTES: usize = 21;
 
+const ROUNDS: u64 = 200;
+
 /// A stretch of a file, and how its checksum is made right again once it was changed.
 struct Forge {
     path: PathBuf,
@@ -97,6 +99,17 @@ fn exercise(fs: &SimFs, keys: &[&[u8]]) {
     }
 }
 
+/// A round has its own forgery, and shares its image with others.
+fn for_each_round(forge: impl Fn(&Image, &mut fastrand::Rng)) {
+    let rounds = super::number_of("KVTIMEDB_DAMAGE_ROUNDS", ROUNDS);
+    let first_seed = super::number_of("KVTIMEDB_DAMAGE_SEED", 1);
+    for (seed, done) in (first_seed..).zip((0..rounds).step_by(50)) {
+        let image = Image::new(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (done..rounds.min(done + 50)).for_each(|_| forge(&image, &mut rng));
+    }
+}
+
 /// Where a forger would begin: bits, and values at the ends of their ranges.
 fn change(bytes: &mut [u8], rng: &mut fastrand::Rng) {
     let at = rng.usize(..bytes.len());
@@ -114,16 +127,13 @@ fn change(bytes: &mut [u8], rng: &mut fastrand::Rng) {
 
 #[test]
 fn no_forged_part_of_a_table_makes_it_panic() {
-    let rounds = super::number_of("KVTIMEDB_DAMAGE_ROUNDS", 600);
-    for round in 0..rounds {
-        let mut rng = fastrand::Rng::with_seed(round);
-        let image = Image::new(round / 50 + 1);
+    for_each_round(|image, rng| {
         let tables: Vec<_> = image
             .files()
             .into_iter()
             .filter(|path| path.to_string_lossy().ends_with("sst"))
             .collect();
-        let Some(path) = tables.get(rng.usize(..tables.len().max(1))) else { continue };
+        let Some(path) = tables.get(rng.usize(..tables.len().max(1))) else { return };
         let view = TableView::open(&image.fs, path).unwrap();
         let blocks = (0..view.blocks()).map(|block| view.index_row(block));
         let mut parts: Vec<_> = blocks.map(|row| (row.offset, row.bytes)).collect();
@@ -136,21 +146,18 @@ fn no_forged_part_of_a_table_makes_it_panic() {
         let original = bytes[offset..offset + len].to_vec();
         forge.seal_part(&mut bytes, offset, len);
         assert_eq!(bytes[offset..offset + len], original, "the checksums are those of the format");
-        (0..rng.usize(1..4)).for_each(|_| change(&mut bytes[offset..offset + len - 8], &mut rng));
+        (0..rng.usize(1..4)).for_each(|_| change(&mut bytes[offset..offset + len - 8], rng));
         forge.seal_part(&mut bytes, offset, len);
         let fs = image.fs.fork();
         fs.put_file(&forge.path, bytes);
         let keys: Vec<_> = image.oracle().keys().take(6).collect();
         exercise(&fs, &keys);
-    }
+    });
 }
 
 #[test]
 fn no_forged_log_or_manifest_makes_it_panic() {
-    let rounds = super::number_of("KVTIMEDB_DAMAGE_ROUNDS", 600);
-    for round in 0..rounds {
-        let mut rng = fastrand::Rng::with_seed(round);
-        let image = Image::new(round / 50 + 1);
+    for_each_round(|image, rng| {
         let database = read_current_manifest(&image.fs, Path::new(DIR)).unwrap().database.0;
         let is_log = |path: &PathBuf| is_wal(path) || path.to_string_lossy().contains("MANIFEST");
         let logs: Vec<_> = image.files().into_iter().filter(is_log).collect();
@@ -167,13 +174,13 @@ fn no_forged_log_or_manifest_makes_it_panic() {
         let mut bytes = original.clone();
         forge.seal_log(&mut bytes);
         assert_eq!(bytes, original, "the crcs are those of the format");
-        (0..rng.usize(1..4)).for_each(|_| change(&mut bytes, &mut rng));
+        (0..rng.usize(1..4)).for_each(|_| change(&mut bytes, rng));
         forge.seal_log(&mut bytes);
         let fs = image.fs.fork();
         fs.put_file(&forge.path, bytes);
         let keys: Vec<_> = image.oracle().keys().take(6).collect();
         exercise(&fs, &keys);
-    }
+    });
 }
 
 /// A manifest whose numbers nothing can go on from: each was a panic at the open, or let what is written

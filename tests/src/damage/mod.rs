@@ -18,7 +18,7 @@ use kvtimedb_engine::{Db, Durability, Entry, Error, Options, Order, Timestamp, V
 use crate::oracle::{Change, DIR, Op, Oracle, batch, noise, options, versions};
 use kinds::Damaged;
 
-const ROUNDS: usize = 1500;
+const ROUNDS: usize = 500;
 const ROUNDS_A_DATABASE: usize = 100;
 
 /// Where repairs go to.

@@ -10,6 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -25,14 +27,30 @@ pub enum Error {
     #[error("the database is busy: its write buffers are full; try again")]
     Busy,
 
-    /// The disk is full. Nothing of this call was written; writes resume when there is space.
+    /// The disk is full, or a quota or the limit on the size of files is reached. Nothing of this call
+    /// was written; writes resume when there is space.
     #[error(
-        "no space left on the disk that holds {}: free some; nothing of this call was written",
+        "{} cannot grow: {source}: free some space; nothing of this call was written",
         path.display()
     )]
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+
+    /// The process, or the system, has no file descriptor left. Nothing of this call was written;
+    /// writes resume when files or connections are closed.
+    #[error(
+        "cannot open {}: {source}: raise the limit on open files; nothing of this call was written",
+        path.display()
+    )]
+    TooManyFiles {
+        /// The file or directory that could not be opened.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Arc<io::Error>,
     },
 
     /// The operating system refused a file operation.
@@ -102,6 +120,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is known that nothing of the call was written, and a later try may succeed.
+    pub(crate) fn heals(&self) -> bool {
+        matches!(self, Error::DiskFull { .. } | Error::TooManyFiles { .. })
+    }
+
     /// A [`Error::Corruption`] found in `file` at `offset`.
     pub(crate) fn corruption(file: &Path, offset: u64, what: impl Into<String>) -> Error {
         Error::Corruption { file: file.to_owned(), offset, what: what.into() }
@@ -126,11 +149,14 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn at(self, op: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::DiskFull { path: path.to_owned() }
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        self.map_err(|source| {
+            let (path, source) = (path.to_owned(), Arc::new(source));
+            match (source.kind(), source.raw_os_error().map(Errno::from_raw_os_error)) {
+                (StorageFull | QuotaExceeded | FileTooLarge, _) => Error::DiskFull { path, source },
+                (_, Some(Errno::MFILE | Errno::NFILE)) => Error::TooManyFiles { path, source },
+                _ => Error::Io { op, path, source },
             }
-            _ => Error::Io { op, path: path.to_owned(), source: Arc::new(source) },
         })
     }
 }

@@ -72,6 +72,10 @@ fn engine_status_and_text(error: &EngineError) -> (StatusCode, String) {
             "Writes are refused after a storage failure until the server is restarted; \
              reads still work",
         ),
+        EngineError::TooManyFiles { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The server can't open more files: nothing was written, try again",
+        ),
         EngineError::DiskFull { .. } => (
             StatusCode::INSUFFICIENT_STORAGE,
             "The disk is full: nothing was written; writes resume when there is space",
@@ -83,7 +87,8 @@ fn engine_status_and_text(error: &EngineError) -> (StatusCode, String) {
 
 /// Whether the same request may do better in a moment, without anyone doing anything.
 fn worth_a_retry(error: &Error) -> bool {
-    matches!(error, Error::Overloaded | Error::Engine(EngineError::Busy | EngineError::Closed))
+    use EngineError::{Busy, Closed, TooManyFiles};
+    matches!(error, Error::Overloaded | Error::Engine(Busy | Closed | TooManyFiles { .. }))
 }
 
 #[cfg(test)]
@@ -96,19 +101,18 @@ mod tests {
     #[test]
     fn the_engines_errors_have_their_statuses_and_keep_paths_to_themselves() {
         let path = PathBuf::from("/secret/000001.wal");
-        let io = EngineError::Io {
-            op: "sync",
-            path: path.clone(),
-            source: Arc::new(std::io::Error::other("EIO")),
-        };
-        let corruption =
-            EngineError::Corruption { file: path.clone(), offset: 7, what: "bad".to_owned() };
+        let source = Arc::new(std::io::Error::other("EIO"));
+        let io = EngineError::Io { op: "sync", path: path.clone(), source: Arc::clone(&source) };
+        let disk_full = EngineError::DiskFull { path: path.clone(), source: Arc::clone(&source) };
+        let too_many_files = EngineError::TooManyFiles { path: path.clone(), source };
+        let corruption = EngineError::Corruption { file: path, offset: 7, what: "bad".to_owned() };
         let poisoned = EngineError::Poisoned { cause: Arc::new(io.clone()) };
         for (error, status, retry, text) in [
             (EngineError::Busy, 503, true, "Database temporarily unavailable, try again"),
             (EngineError::Closed, 503, true, "shutting down"),
             (poisoned, 503, false, "restarted"),
-            (EngineError::DiskFull { path }, 507, false, "disk is full"),
+            (disk_full, 507, false, "disk is full"),
+            (too_many_files, 503, true, "open more files"),
             (EngineError::InvalidArgument("mend it".to_owned()), 400, false, "mend it"),
             (io, 500, false, "storage failed"),
             (corruption, 500, false, "storage failed"),

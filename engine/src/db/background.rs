@@ -18,10 +18,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::signals::{Receivers, WriteRequest};
 use super::state::Core;
 use crate::compaction::Effort;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::options::{Background, BackgroundStep};
 
-/// After a full disk, the next try.
+/// After a failure that may heal, such as a full disk, the next try.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// After so long without a write, merges go further than they do beside writes.
@@ -133,7 +133,7 @@ impl Core {
                 Ok(true) => Some(IDLE_PERIOD),
                 // Until something is flushed, there is nothing more to do.
                 Ok(false) => None,
-                Err(Error::DiskFull { .. }) => Some(RETRY_PERIOD),
+                Err(error) if error.heals() => Some(RETRY_PERIOD),
                 // Also where the disk could not read: that does not heal, and to try again would read the
                 // same inputs over and over. A reopen tries again.
                 Err(_) => return,

@@ -39,7 +39,7 @@ impl Core {
         let version = versions.install_flush(table.as_ref(), last_seq, frozen.next_wal);
         let version = version.map_err(|error| {
             // Where the manifest may name the file, it must stay.
-            if matches!(error, Error::DiskFull { .. }) {
+            if error.heals() {
                 self.home.remove_tables(table.iter().map(|table| table.meta.id));
             }
             self.install_failed(error)
@@ -62,13 +62,13 @@ impl Core {
     }
 
     /// Does one merge that no caller asked for; `false` where there is none. One that fails, but for a
-    /// full disk, is the last: nobody would see that it fails again and again.
+    /// failure that heals, is the last: nobody would see that it fails again and again.
     pub(crate) fn compact_unasked(&self, effort: Effort) -> Result<bool> {
         if let Some(error) = self.compaction_error() {
             return Err(error.clone());
         }
         self.compact(effort).inspect_err(|error| {
-            if !matches!(error, Error::DiskFull { .. } | Error::Closed) {
+            if !error.heals() && !matches!(error, Error::Closed) {
                 self.set_compaction_error(error.clone());
             }
         })
@@ -119,7 +119,7 @@ impl Core {
         let mut versions = self.versions.lock();
         let Compacted { merged, written, moved } = &compacted;
         let installed = versions.install_compaction(merged, written, moved).map_err(|error| {
-            if matches!(error, Error::DiskFull { .. }) {
+            if error.heals() {
                 self.home.remove_tables(compacted.written_ids());
             }
             self.install_failed(error)
@@ -133,10 +133,7 @@ impl Core {
     /// A full disk is tried again; after any other failure the manifest or a table may be there or
     /// not, and only a reopen can tell.
     fn install_failed(&self, error: Error) -> Error {
-        match error {
-            Error::DiskFull { .. } => error,
-            _ => self.poison(error),
-        }
+        if error.heals() { error } else { self.poison(error) }
     }
 }
 

@@ -102,9 +102,9 @@ impl Db {
     /// Commits a batch: all of it or nothing, also after a crash. Returns the sequence number of its
     /// last operation. May wait while flush or compaction lag.
     ///
-    /// Errors: [`Error::DiskFull`] and [`Error::Busy`] mean that nothing was written and a later try
-    /// may succeed. After any other error it is unknown whether a reopen will show the batch, and
-    /// writes are refused until then with [`Error::Poisoned`].
+    /// Errors: [`Error::DiskFull`], [`Error::TooManyFiles`] and [`Error::Busy`] mean that nothing was
+    /// written and a later try may succeed. After any other error it is unknown whether a reopen will
+    /// show the batch, and writes are refused until then with [`Error::Poisoned`].
     pub fn write(&self, batch: WriteBatch) -> Result<SeqNo> {
         self.core().write(batch)
     }

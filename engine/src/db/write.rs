@@ -198,7 +198,8 @@ impl Core {
     /// A full disk leaves the log as it was; after any other failure its state is unknown.
     fn log_failed(&self, error: Error) -> Error {
         match error {
-            Error::DiskFull { .. } | Error::InvalidArgument(_) => error,
+            Error::InvalidArgument(_) => error,
+            _ if error.heals() => error,
             _ => self.poison(error),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// What a [`Fault`] strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsOp {
@@ -37,6 +39,8 @@ pub enum FaultKind {
     Eio,
     /// As [`FaultKind::Eio`], with `ENOSPC`; a write may leave a part of its data.
     Enospc,
+    /// As [`FaultKind::Eio`], with `EMFILE`, for what opens a file.
+    Emfile,
     /// A write leaves a part of its data, then fails with `EIO`.
     Short,
     /// One bit of what is read or written is flipped, and the call succeeds.
@@ -51,9 +55,12 @@ pub enum FaultKind {
 
 impl FaultKind {
     pub(super) fn error(self) -> io::Error {
-        const EIO: i32 = 5;
-        const ENOSPC: i32 = 28;
-        io::Error::from_raw_os_error(if self == FaultKind::Enospc { ENOSPC } else { EIO })
+        let errno = match self {
+            FaultKind::Enospc => Errno::NOSPC,
+            FaultKind::Emfile => Errno::MFILE,
+            _ => Errno::IO,
+        };
+        errno.into()
     }
 }
 
@@ -77,6 +84,7 @@ impl Fault {
     pub(super) fn is_possible(&self) -> bool {
         match self.kind {
             FaultKind::Eio | FaultKind::Enospc => true,
+            FaultKind::Emfile => matches!(self.op, FsOp::Create | FsOp::Open | FsOp::SyncDir),
             FaultKind::Short => self.op == FsOp::Write,
             FaultKind::Stale => matches!(self.op, FsOp::Write | FsOp::Sync),
             FaultKind::BitFlip | FaultKind::Misdirected => {

@@ -57,7 +57,7 @@ impl WritableFile for SimFile {
         let mut result = Ok(());
         match fault {
             None => {}
-            Some(FaultKind::Eio) => return Err(FaultKind::Eio.error()),
+            Some(kind @ (FaultKind::Eio | FaultKind::Emfile)) => return Err(kind.error()),
             Some(kind @ (FaultKind::Short | FaultKind::Enospc)) => {
                 data.truncate(state.rng.below(data.len().max(1)));
                 // A stop shows as what it is, not as the fault that it is acted out by.

@@ -327,6 +327,27 @@ fn failed_opens_leave_nothing() {
         fs.clear_faults();
         assert_eq!(tables(&fs), 0);
     }
+    let before = fs.file_names();
+    for (op, pattern, nth) in [
+        (FsOp::Create, ".wal", 1),
+        (FsOp::Write, ".wal", 1),
+        (FsOp::SyncDir, "", 1),
+        (FsOp::Create, "MANIFEST", 1),
+        (FsOp::Write, "MANIFEST", 2),
+        (FsOp::SyncDir, "", 2),
+        (FsOp::Create, "CURRENT", 1),
+        (FsOp::Write, "CURRENT", 1),
+        (FsOp::Rename, "CURRENT", 1),
+    ] {
+        fs.inject(Fault { op, pattern: pattern.to_owned(), nth, kind: FaultKind::Enospc });
+        let context = format!("a full disk at {op:?} {pattern:?} {nth}");
+        let error = Db::open(DIR, options(&fs)).expect_err(&context);
+        assert!(matches!(error, Error::DiskFull { .. }), "{context}: {error}");
+        fs.clear_faults();
+        let mut left = fs.file_names();
+        left.retain(|path| path.extension().is_none_or(|ending| ending != "sst"));
+        assert_eq!(left, before, "{context}");
+    }
     let db = Db::open(DIR, options(&fs)).unwrap();
     assert_eq!(versions(&db).len(), 50);
 }

@@ -156,9 +156,16 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
     let wal_id = home.new_file_id();
     let Home { fs, dir, database, .. } = &home;
     let wal = WalWriter::create(fs, dir, *database, wal_id, options.durability);
-    let wal = wal.inspect_err(|_| drop(fs.remove(&wal_id.wal_path(dir))))?;
-    home.sync_dir()?;
-    let versions = VersionSet::begin(home.clone(), version, last_seq, wal_id)?;
+    let wal = wal.and_then(|wal| home.sync_dir().map(|()| wal));
+    let remove_wal = || drop(fs.remove(&wal_id.wal_path(dir)));
+    let wal = wal.inspect_err(|_| remove_wal())?;
+    let versions = VersionSet::begin(home.clone(), version, last_seq, wal_id);
+    let versions = versions.inspect_err(|error| {
+        // After any other failure the new manifest, which names it, may be the live one.
+        if error.heals() {
+            remove_wal();
+        }
+    })?;
     let view = SuperVersion {
         active: Arc::new(Memtable::new(options.memtable_bytes_max)),
         immutables: Vec::new(),

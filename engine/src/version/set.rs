@@ -330,7 +330,8 @@ impl VersionSet {
 }
 
 /// Writes a manifest that holds the whole state, and makes `CURRENT` name it: file, directory,
-/// temporary `CURRENT`, rename, directory.
+/// temporary `CURRENT`, rename, directory. Nothing stays of what fails before the rename, so that a
+/// full disk does not become fuller with each try.
 fn begin_manifest(
     home: &Home,
     version: &Version,
@@ -339,6 +340,8 @@ fn begin_manifest(
 ) -> Result<(FileId, RecordWriter)> {
     let id = home.new_file_id();
     let path = id.manifest_path(&home.dir);
+    let current = home.dir.join(CURRENT_NAME);
+    let temporary = home.dir.join(format!("{CURRENT_NAME}.tmp"));
     let edit = VersionEdit {
         next_file: FileId(home.next_file.load(Ordering::Relaxed)),
         flushed_seq,
@@ -346,32 +349,56 @@ fn begin_manifest(
         removed: Vec::new(),
         added: version.tables().map(|table| table.meta.clone()).collect(),
     };
-    let database = home.database;
-    let mut manifest =
-        RecordWriter::create(&home.fs, &path, LogKind::Manifest, database, id, false)?;
-    manifest.append(RecordType::Edit, &[&edit.encode()])?;
-    manifest.sync()?;
-    home.sync_dir()?;
-    let current = home.dir.join(CURRENT_NAME);
-    let temporary = home.dir.join(format!("{CURRENT_NAME}.tmp"));
-    match home.fs.remove(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).at("remove", &temporary);
+    let clear = || {
+        let _ = home.fs.remove(&temporary);
+        let _ = home.fs.remove(&path);
+    };
+    let written = write_manifest(home, id, &path, &edit)
+        .and_then(|manifest| write_current(home, id, &temporary).map(|()| manifest));
+    let manifest = written.inspect_err(|_| clear())?;
+    home.fs.rename(&temporary, &current).at("rename", &temporary).inspect_err(|error| {
+        // After any other failure `CURRENT` may name it.
+        if error.heals() {
+            clear();
         }
-        _ => {}
-    }
-    let file = home.fs.create(&temporary).at("create", &temporary)?;
-    file.write_at(0, current_text(id, database).as_bytes()).at("write", &temporary)?;
-    file.sync().at("sync", &temporary)?;
-    home.fs.rename(&temporary, &current).at("rename", &temporary)?;
-    // Not `DiskFull`, whatever the cause: that would promise that nothing was written, while `CURRENT`
-    // may name the new manifest already.
+    })?;
+    // None that heals, whatever the cause: that would promise that nothing was written, while
+    // `CURRENT` may name the new manifest already.
     home.fs.sync_dir(&home.dir).map_err(|source| Error::Io {
         op: "sync",
         path: home.dir.clone(),
         source: Arc::new(source),
     })?;
     Ok((id, manifest))
+}
+
+/// Makes a manifest durable that holds this one edit.
+fn write_manifest(
+    home: &Home,
+    id: FileId,
+    path: &Path,
+    edit: &VersionEdit,
+) -> Result<RecordWriter> {
+    let (fs, database) = (&home.fs, home.database);
+    let mut manifest = RecordWriter::create(fs, path, LogKind::Manifest, database, id, false)?;
+    manifest.append(RecordType::Edit, &[&edit.encode()])?;
+    manifest.sync()?;
+    home.sync_dir()?;
+    Ok(manifest)
+}
+
+/// Makes a file durable that is to become `CURRENT`.
+fn write_current(home: &Home, manifest: FileId, temporary: &Path) -> Result<()> {
+    match home.fs.remove(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).at("remove", temporary);
+        }
+        _ => {}
+    }
+    let file = home.fs.create(temporary).at("create", temporary)?;
+    let text = current_text(manifest, home.database);
+    file.write_at(0, text.as_bytes()).at("write", temporary)?;
+    file.sync().at("sync", temporary)
 }
 
 #[cfg(test)]

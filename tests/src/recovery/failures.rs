@@ -15,7 +15,7 @@ use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
 /// What a failure of a file operation does to a database that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// The call fails with `DiskFull`; when there is space again, all goes on.
+    /// The call fails with `DiskFull` or `TooManyFiles`; when there is room again, all goes on.
     Heals,
     /// The call fails, and writes are refused until a reopen.
     Poisons,
@@ -33,7 +33,7 @@ enum Call {
 
 use Call::{Compact, Flush, Write};
 use Effect::{Fails, Heals, Poisons};
-use FaultKind::{Eio, Enospc, Short};
+use FaultKind::{Eio, Emfile, Enospc, Short};
 
 /// Every file operation of a write, a flush and a merge, and what its failure does. Where the log or
 /// the manifest may or may not hold a record, writes are over; a full disk is waited out, unless a
@@ -45,18 +45,22 @@ const FAILURES: &[(Call, FsOp, &str, FaultKind, Effect)] = &[
     (Write, FsOp::Sync, ".wal", Enospc, Poisons),
     (Write, FsOp::Sync, ".wal", Eio, Poisons),
     (Flush, FsOp::Create, ".wal", Enospc, Heals),
+    (Flush, FsOp::Create, ".wal", Emfile, Heals),
     (Flush, FsOp::Create, ".wal", Eio, Poisons),
     (Flush, FsOp::Write, ".wal", Enospc, Heals),
     (Flush, FsOp::Write, ".wal", Eio, Poisons),
     (Flush, FsOp::SyncDir, "", Enospc, Heals),
+    (Flush, FsOp::SyncDir, "", Emfile, Heals),
     (Flush, FsOp::SyncDir, "", Eio, Poisons),
     (Flush, FsOp::Create, ".sst", Enospc, Heals),
+    (Flush, FsOp::Create, ".sst", Emfile, Heals),
     (Flush, FsOp::Create, ".sst", Eio, Poisons),
     (Flush, FsOp::Write, ".sst", Enospc, Heals),
     (Flush, FsOp::Write, ".sst", Eio, Poisons),
     (Flush, FsOp::Write, ".sst", Short, Poisons),
     (Flush, FsOp::Sync, ".sst", Enospc, Heals),
     (Flush, FsOp::Sync, ".sst", Eio, Poisons),
+    (Flush, FsOp::Open, ".sst", Emfile, Heals),
     (Flush, FsOp::Open, ".sst", Eio, Poisons),
     (Flush, FsOp::Read, ".sst", Eio, Poisons),
     (Flush, FsOp::Write, "MANIFEST", Enospc, Heals),
@@ -64,6 +68,7 @@ const FAILURES: &[(Call, FsOp, &str, FaultKind, Effect)] = &[
     (Flush, FsOp::Sync, "MANIFEST", Enospc, Poisons),
     (Flush, FsOp::Sync, "MANIFEST", Eio, Poisons),
     (Compact, FsOp::Create, ".sst", Enospc, Heals),
+    (Compact, FsOp::Create, ".sst", Emfile, Heals),
     (Compact, FsOp::Create, ".sst", Eio, Fails),
     (Compact, FsOp::Write, ".sst", Enospc, Heals),
     (Compact, FsOp::Write, ".sst", Eio, Fails),
@@ -71,6 +76,7 @@ const FAILURES: &[(Call, FsOp, &str, FaultKind, Effect)] = &[
     (Compact, FsOp::Sync, ".sst", Eio, Fails),
     (Compact, FsOp::Read, ".sst", Eio, Fails),
     (Compact, FsOp::SyncDir, "", Enospc, Heals),
+    (Compact, FsOp::SyncDir, "", Emfile, Heals),
     (Compact, FsOp::SyncDir, "", Eio, Poisons),
     (Compact, FsOp::Write, "MANIFEST", Enospc, Heals),
     (Compact, FsOp::Write, "MANIFEST", Eio, Poisons),
@@ -94,8 +100,7 @@ fn failures_lose_nothing_acknowledged_and_heal_or_poison() {
             Compact => db.compact(),
         };
         let Err(error) = result else { panic!("{context}: it succeeded") };
-        let disk_full = matches!(error, Error::DiskFull { .. });
-        assert_eq!(disk_full, effect == Heals, "{context}: {error}");
+        assert_eq!(heals(&error), effect == Heals, "{context}: {error}");
         assert_eq!(db.poisoned().is_some(), effect == Poisons, "{context}: {error}");
         oracle.assert_answers(&db, format_args!("{context}, while it lasts"));
         check_crashes(&fs, &oracle, (call == Write).then_some(&failed), effect, &context);
@@ -106,6 +111,11 @@ fn failures_lose_nothing_acknowledged_and_heal_or_poison() {
             check_going_on(&fs, db, oracle, &context);
         }
     }
+}
+
+/// Whether nothing was written, and a later try may succeed.
+fn heals(error: &Error) -> bool {
+    matches!(error, Error::DiskFull { .. } | Error::TooManyFiles { .. })
 }
 
 /// A crash while the fault stands. The one batch whose write failed may be there only if it was not
@@ -266,8 +276,9 @@ fn a_long_manifest_is_begun_anew() {
     oracle.assert_answers(&open(&fs), "reopened");
 }
 
-/// The bug it guards: a directory sync that failed after CURRENT had been renamed was taken for a
-/// full disk that left nothing behind, and the table that the new manifest names was removed.
+/// The bugs it guards: a directory sync that failed after CURRENT had been renamed was taken for a
+/// full disk that left nothing behind, and the table that the new manifest names was removed. And
+/// each try on a full disk left a manifest of its own, so that a full disk became fuller.
 #[test]
 fn a_failure_while_the_manifest_is_begun_anew_loses_nothing() {
     let failures = [
@@ -285,8 +296,12 @@ fn a_failure_while_the_manifest_is_begun_anew_loses_nothing() {
         let (db, oracle) = about_to_begin_a_manifest(&fs);
         fs.inject(Fault { op, pattern: pattern.into(), nth, kind: Enospc });
         let error = db.flush().expect_err(&context);
-        assert_eq!(matches!(error, Error::DiskFull { .. }), effect == Heals, "{context}: {error}");
+        assert_eq!(heals(&error), effect == Heals, "{context}: {error}");
         oracle.assert_answers(&db, format_args!("{context}, while it lasts"));
+        if effect == Heals {
+            only(&fs, "MANIFEST");
+            assert!(files(&fs, ".tmp").is_empty(), "{context}");
+        }
         for survival in SURVIVALS {
             let fs = fs.fork();
             fs.crash(survival);

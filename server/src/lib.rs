@@ -33,9 +33,10 @@ pub use serve::Server;
 /// process at once, with exit code 130.
 pub fn run(config: &Config) -> Result<()> {
     raise_file_limit();
-    let db = Db::open(&config.data_dir, config.options())?;
     // Alive until the end of this function: it listens for the second signal while we flush.
     let runtime = tokio::runtime::Runtime::new().map_err(Error::Runtime)?;
+    runtime.block_on(async { shutdown::survive_file_size_limit() }).map_err(Error::Runtime)?;
+    let db = Db::open(&config.data_dir, config.options())?;
     runtime.block_on(async {
         let server = Server::bind(db.clone(), &config.listen).await?;
         let stop = shutdown::first_signal().map_err(Error::Runtime)?;

@@ -1,7 +1,9 @@
-//! Signals: the first one asks the server to stop, the second one stops it.
+//! Signals: the first one asks the server to stop, the second one stops it. A limit on the size of files
+//! must not.
 
 use std::io;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -9,6 +11,13 @@ use crate::complain;
 
 /// What a shell says of a process that ctrl-c ended.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
+
+/// From now on a write past the limit on the size of files (`ulimit -f`) fails, which the engine knows
+/// to handle as a full disk, and does not end the process. Must be called inside a runtime.
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    // A signal that was listened for once never has its default effect again.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
+}
 
 /// From now on SIGTERM and SIGINT don't end the process; the future completes at the first of them.
 /// At the second one the process exits, whatever it is doing: that loses nothing acknowledged.

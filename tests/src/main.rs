@@ -22,5 +22,6 @@ mod shutdown;
 mod simulation;
 mod tidy;
 mod views;
+mod world;
 
 pub(crate) use kvtimedb_sim::oracle;

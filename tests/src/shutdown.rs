@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -12,15 +11,9 @@ use fastrand::Rng;
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use crate::common::server::{Ended, Process, Server, command};
-use crate::kill9::{Ledger, Load, Writer};
-
-/// A command that has an address and a directory.
-fn server_command(data_dir: &Path, flags: &[&str]) -> Command {
-    let mut command = command(["--listen", "127.0.0.1:0", "--data-dir"]);
-    command.arg(data_dir).args(flags);
-    command
-}
+use crate::common::ledger::Ledger;
+use crate::common::load::{Load, Outcome, Writer};
+use crate::common::server::{Ended, Process, Server, command, server_command};
 
 /// Checks that a server did not start, and says why in one line. Returns the line.
 #[track_caller]
@@ -61,14 +54,17 @@ fn sigterm_under_load_loses_nothing_acknowledged() {
         let mut ledger = Ledger::default();
         let mut rng = Rng::with_seed(5);
         let server = Server::start(dir.path(), &flags);
-        let load = Load::start(&server, (0..12).map(|number| Writer::new(number, 5)).collect());
+        let load = Load::start(&server, Writer::all(5));
         thread::sleep(Duration::from_millis(100));
         let ended = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.stdout.ends_with("everything acknowledged is on disk\n"), "{ended:?}");
         assert_eq!(ended.stderr, "");
 
-        ledger.enter(load.join().1);
+        let puts = load.join().1;
+        let told = |put: &Outcome| matches!(*put, Outcome::ACKNOWLEDGED | Outcome::Broken);
+        assert!(puts.iter().all(|put| told(&put.outcome)), "a write was refused");
+        ledger.enter(puts);
         assert!(ledger.acknowledged() > 0, "the load had not begun");
         let server = Server::start(dir.path(), &flags);
         ledger.check(&server, &mut rng);

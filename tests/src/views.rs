@@ -20,7 +20,7 @@ use kvtimedb_engine::{
     ValueType,
 };
 
-use crate::kill9::setting;
+use crate::common::setting;
 use crate::oracle::{Change, DIR, Op, Oracle, batch, noise, options, state};
 
 const WRITERS: usize = 3;

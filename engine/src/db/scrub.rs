@@ -50,7 +50,7 @@ impl Core {
     pub(crate) fn scrub(&self, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<ScrubReport> {
         let metrics = self.metrics();
         let mut report = ScrubReport::default();
-        let version = self.super_version.load_full().version.clone();
+        let version = self.view.super_version().version.clone();
         let ids: Vec<FileId> = version.tables().map(|table| table.meta.id).collect();
         drop(version);
         for id in ids {
@@ -88,7 +88,7 @@ impl Core {
     }
 
     fn live_table(&self, id: FileId) -> Option<Arc<Table>> {
-        let view = self.super_version.load();
+        let view = self.view.super_version();
         view.version.tables().find(|table| table.meta.id == id).cloned()
     }
 
@@ -102,7 +102,7 @@ impl Core {
 
     /// What scrubs have found in tables that are live.
     pub(crate) fn damage(&self) -> Vec<Damage> {
-        let view = self.super_version.load();
+        let view = self.view.super_version();
         let is_live = |id: FileId| view.version.tables().any(|table| table.meta.id == id);
         let damage = self.damage.lock();
         damage.iter().filter(|(id, _)| is_live(*id)).map(|(_, damage)| damage.clone()).collect()

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::binaries;
 
 /// The end of every wait. What takes longer hangs, on however busy a machine.
-const HANGS_AFTER: Duration = Duration::from_mins(1);
+pub(crate) const HANGS_AFTER: Duration = Duration::from_mins(1);
 
 /// The server's command line, without what the environment of the tests would say to it.
 pub(crate) fn command<S: AsRef<OsStr>>(flags: impl IntoIterator<Item = S>) -> Command {
@@ -32,6 +32,13 @@ pub(crate) fn command<S: AsRef<OsStr>>(flags: impl IntoIterator<Item = S>) -> Co
         }
     }
     command.args(flags);
+    command
+}
+
+/// The server's command line, with a free port and a directory.
+pub(crate) fn server_command(data_dir: &Path, flags: &[&str]) -> Command {
+    let mut command = command(["--listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(data_dir).args(flags);
     command
 }
 
@@ -127,21 +134,24 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port.
     pub(crate) fn start(data_dir: &Path, flags: &[&str]) -> Server {
-        let mut command = command(["--listen", "127.0.0.1:0", "--data-dir"]);
-        command.arg(data_dir).args(flags);
-        Server::start_command(command)
+        Server::start_command(server_command(data_dir, flags))
     }
 
     /// Starts a server that takes its address from elsewhere.
     pub(crate) fn start_command(command: Command) -> Server {
+        Server::try_start(command).unwrap_or_else(|ended| panic!("it did not start: {ended:?}"))
+    }
+
+    /// Starts a server that may refuse to.
+    pub(crate) fn try_start(command: Command) -> Result<Server, Ended> {
         let process = Process::spawn(command);
         let Ok(start_line) = process.first_line.recv_timeout(HANGS_AFTER) else {
-            panic!("the server did not start: {:?}", process.wait());
+            return Err(process.wait());
         };
         let address = start_line.split_once("http://").and_then(|(_, rest)| rest.split_once(','));
         let address = address.and_then(|(address, _)| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {start_line}"));
-        Server { process, start_line, address }
+        Ok(Server { process, start_line, address })
     }
 
     /// What it says when it is ready.

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use self::checker::is_linearizable;
 use self::history::{Action, Operation, drawn, shrunk, told};
 use crate::common::server::{Client, Server};
-use crate::kill9::setting;
+use crate::common::setting;
 
 /// So small that memtables are frozen and flushed all the time, in the midst of histories too.
 const MEMTABLE_SIZE: &str = "16KiB";

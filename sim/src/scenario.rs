@@ -46,6 +46,8 @@ pub(crate) enum Action {
     Background(BackgroundStep),
     Flush,
     Compact,
+    /// Reads every byte again.
+    Scrub,
     /// Begins a read that goes on while the database changes.
     BeginRead,
     /// Takes some reads further.
@@ -85,7 +87,7 @@ impl Scenario {
             durability: if rng.bool() { Durability::Sync } else { Durability::Buffered },
             memtable_bytes_max: [16 << 10, 16 << 10, 32 << 10, 128 << 10][rng.usize(..4)],
             cache_bytes_max: [0, 16 << 10, 1 << 20][rng.usize(..3)],
-            faulty: trouble & 1 > 0,
+            faulty: trouble > 0,
             lying: trouble == 3,
             visit_every: if long { 100 } else { rng.u64(1..=4) },
         };
@@ -124,7 +126,8 @@ fn action(rng: &mut Rng, settings: &Settings, writing: &mut Writing) -> Action {
         70..75 => Action::Flush,
         75..78 => Action::Compact,
         78..81 => Action::BeginRead,
-        81..86 => Action::ReadOn,
+        81..85 => Action::ReadOn,
+        85 => Action::Scrub,
         86 => Action::Check,
         87..90 => Action::Rot,
         90 => Action::Close,
@@ -162,7 +165,7 @@ fn within(rng: &mut Rng, action: &Action, writing: &mut Writing) -> Vec<(u64, Ac
 }
 
 fn fault(rng: &mut Rng, lying: bool) -> Fault {
-    use FaultKind::{BitFlip, Eio, Enospc, Misdirected, Short, Stale};
+    use FaultKind::{BitFlip, Eio, Emfile, Enospc, Misdirected, Short, Stale};
     const OPS: [FsOp; 10] = [
         FsOp::Write,
         FsOp::Write,
@@ -188,9 +191,11 @@ fn fault(rng: &mut Rng, lying: bool) -> Fault {
     }
     let op = OPS[rng.usize(..OPS.len())];
     let pattern = if op == FsOp::SyncDir { String::new() } else { pattern };
-    let kind = match rng.u8(..5) {
+    let opens = matches!(op, FsOp::Create | FsOp::Open | FsOp::SyncDir);
+    let kind = match rng.u8(..6) {
         0..3 => Enospc,
         3 if op == FsOp::Write => Short,
+        4 if opens => Emfile,
         _ => Eio,
     };
     // A full disk is full for all.
@@ -227,11 +232,11 @@ impl Writing {
                 (0..count).map(|i| Op::json(&key, from + i * step, reading(rng))).collect()
             }
             // More than is left of a memtable.
-            1 | 2 => {
+            1..=3 => {
                 let len = rng.usize(2000..9000);
                 (0..rng.usize(1..4)).map(|_| self.op(rng, Some(len))).collect()
             }
-            3..6 => vec![self.op(rng, None)],
+            4..6 => vec![self.op(rng, None)],
             _ => (0..rng.usize(2..12)).map(|_| self.op(rng, None)).collect(),
         }
     }

@@ -131,6 +131,7 @@ impl World {
                 self.flush(&db);
                 self.maintained(&db, db.compact(), |_| {});
             }
+            Action::Scrub => self.scrub(&db),
             Action::BeginRead => self.begin_read(&db, rng),
             Action::ReadOn => self.read_on(rng),
             Action::Check => self.check(&db, rng),
@@ -210,7 +211,7 @@ impl World {
             Ok(_) => {
                 return state.ledger.acknowledge(self.settings.durability == Durability::Sync);
             }
-            Err(Error::DiskFull { .. } | Error::Busy) => return state.ledger.withdraw(),
+            Err(error) if heals(error) => return state.ledger.withdraw(),
             Err(Error::Poisoned { .. }) if was_poisoned => return state.ledger.withdraw(),
             Err(_) if db.poisoned().is_some() => return,
             Err(error) => format!("a write failed and did not poison the database: {error}"),
@@ -231,11 +232,22 @@ impl World {
         self.maintained(db, db.flush(), Ledger::flushed);
     }
 
-    /// A failure must show, and last, unless the disk is full.
+    /// On a disk that has not lied, a look at every byte finds nothing.
+    fn scrub(&self, db: &Db) {
+        match db.scrub() {
+            Ok(report) if report.damaged == 0 => {}
+            Ok(_) | Err(_) if self.state.lock().lied.is_some() => {}
+            // A disk that fails to read is damage as far as a scrub can tell.
+            Ok(_) | Err(Error::Io { .. }) if self.settings.faulty => {}
+            found => self.fail(format!("a scrub finds {found:?}")),
+        }
+    }
+
+    /// A failure must show, and last, unless it is one that heals.
     fn maintained(&self, db: &Db, done: Result<()>, and_then: impl FnOnce(&mut Ledger)) {
         match done {
             Ok(()) => and_then(&mut self.state.lock().ledger),
-            Err(Error::DiskFull { .. } | Error::Busy) => {}
+            Err(error) if heals(&error) => {}
             Err(_) if db.poisoned().is_some() || db.compaction_error().is_some() => {}
             // A merge that a caller asked for has told its caller.
             Err(Error::Io { .. } | Error::Corruption { .. }) => {}
@@ -378,4 +390,9 @@ impl World {
     fn fail(&self, what: String) {
         self.state.lock().failure.get_or_insert(what);
     }
+}
+
+/// Nothing was written, and a later try may succeed.
+fn heals(error: &Error) -> bool {
+    matches!(error, Error::DiskFull { .. } | Error::TooManyFiles { .. } | Error::Busy)
 }

@@ -110,6 +110,10 @@ impl Fs for Gate {
         self.fs.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.fs.remove(path)
     }

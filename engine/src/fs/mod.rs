@@ -7,7 +7,7 @@
 //! What the engine may rely on, and no more:
 //! - data is durable after [`WritableFile::sync`] has returned `Ok`, and only up to what was written
 //!   before it was called;
-//! - a created, renamed or removed name is durable after [`Fs::sync_dir`] has returned `Ok`;
+//! - a created, linked, renamed or removed name is durable after [`Fs::sync_dir`] has returned `Ok`;
 //! - after a failed sync nothing is known of the data written since the last good one.
 
 mod map;
@@ -40,6 +40,11 @@ pub trait Fs: Debug + Send + Sync {
 
     /// Gives a file a new name, replacing what bore it, at once for all who look.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name, which must not be taken: a hard link. The names are equals, and the
+    /// file is there until the last of them is removed. Across file systems it is
+    /// [`io::ErrorKind::CrossesDevices`].
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file. Who has it open or mapped keeps it.
     fn remove(&self, path: &Path) -> io::Result<()>;

@@ -3,7 +3,7 @@
 //! - What is written is *volatile*: readers see it, and it outlives the process, but not a power
 //!   loss. [`WritableFile::sync`] makes a file's content *durable*, [`Fs::sync_dir`] the names in a
 //!   directory; neither does the other's work.
-//! - Every mutating call (create, write, sync, rename, remove, `sync_dir`) has a number; the first is
+//! - Every mutating call (create, write, sync, rename, link, remove, `sync_dir`) has a number; the first is
 //!   number 1. [`SimFs::stop_after`] and [`SimFs::stop_within`] end a run at one of them, and
 //!   [`SimFs::crash`] then decides what is left. To visit every crash point of a workload, run it
 //!   once to learn how many calls it makes, then once for each of them on a [`SimFs::fork`] of the
@@ -209,7 +209,7 @@ impl SimFs {
 
     /// The mutating calls so far, failed ones included: `create 000001.wal`,
     /// `write 000001.wal 52+100` (offset and length), `sync 000001.wal`,
-    /// `rename CURRENT.tmp CURRENT`, `remove 000001.wal`, `sync_dir`.
+    /// `rename CURRENT.tmp CURRENT`, `link 000002.sst 000002.sst`, `remove 000001.wal`, `sync_dir`.
     pub fn trace(&self) -> Vec<String> {
         self.state.lock().trace.clone()
     }
@@ -412,6 +412,20 @@ impl Fs for SimFs {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
         state.dir(&dir)?.change(inode, Some(&from), Some(&to));
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let names = [name_of(from), name_of(to)];
+        let call = format!("link {} {}", names[0], names[1]);
+        state.begin_or_fail(FsOp::Link, &[&names[0], &names[1]], call)?;
+        let inode = state.find(from)?;
+        let (dir, to) = split(to);
+        if state.dir(&dir)?.get(&to).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.dir(&dir)?.change(inode, None, Some(&to));
         Ok(())
     }
 

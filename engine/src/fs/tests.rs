@@ -98,6 +98,29 @@ fn an_open_file_outlives_its_name() {
 }
 
 #[test]
+fn a_linked_file_has_two_names_that_are_equals() {
+    on_both(|fs, dir| {
+        fs.create_dir_all(&dir.join("x")).unwrap();
+        let (first, second) = (dir.join("a"), dir.join("x/b"));
+        let file = fs.create(&first).unwrap();
+        file.write_at(0, b"abc").unwrap();
+        fs.link(&first, &second).unwrap();
+        file.write_at(1, b"!").unwrap();
+        assert_eq!(contents(fs, &second), b"a!c");
+
+        assert_eq!(kind(fs.link(&first, &second)), ErrorKind::AlreadyExists);
+        assert_eq!(kind(fs.link(&dir.join("c"), &dir.join("d"))), ErrorKind::NotFound);
+        assert_eq!(kind(fs.link(&first, &dir.join("no/a"))), ErrorKind::NotFound);
+
+        fs.remove(&first).unwrap();
+        fs.sync_dir(dir).unwrap();
+        assert_eq!(contents(fs, &second), b"a!c");
+        fs.create(&first).unwrap().write_at(0, b"new").unwrap();
+        assert_eq!(contents(fs, &second), b"a!c");
+    });
+}
+
+#[test]
 fn directories_are_made_with_their_parents_and_listed() {
     on_both(|fs, dir| {
         for _ in 0..2 {

@@ -21,6 +21,8 @@ pub enum FsOp {
     Sync,
     /// `Fs::rename`.
     Rename,
+    /// `Fs::link`.
+    Link,
     /// `Fs::remove`.
     Remove,
     /// `Fs::sync_dir`.
@@ -69,8 +71,8 @@ impl FaultKind {
 pub struct Fault {
     /// The operation it strikes.
     pub op: FsOp,
-    /// A part of the file's name (the directory's, for operations on those); a rename matches by
-    /// either name, and an open file by the name it was opened under. Empty matches all.
+    /// A part of the file's name (the directory's, for operations on those); a rename or link matches
+    /// by either name, and an open file by the name it was opened under. Empty matches all.
     pub pattern: String,
     /// Which of the matching calls: 1 is the next one; 0 is every one until
     /// [`SimFs::clear_faults`](super::SimFs::clear_faults).

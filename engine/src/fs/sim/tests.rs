@@ -92,6 +92,29 @@ fn an_unsynced_rename_is_there_or_not() {
     assert_eq!(seen, BTreeSet::from([old, (b"new".to_vec(), None)]));
 }
 
+/// Each name of a file is durable with its own directory, and the file is there while it has one.
+#[test]
+fn a_link_is_durable_only_with_its_directory() {
+    let fs = sim();
+    fs.put_file("db/a", "text");
+    fs.create_dir_all(Path::new("copy")).unwrap();
+    fs.link(Path::new("db/a"), Path::new("copy/a")).unwrap();
+    fs.remove(Path::new("db/a")).unwrap();
+    fs.sync_dir(Path::new("db")).unwrap();
+    let synced = fs.fork();
+    synced.sync_dir(Path::new("copy")).unwrap();
+
+    fs.crash(Survival::Synced);
+    assert!(fs.file_names().is_empty());
+    synced.crash(Survival::Synced);
+    assert_eq!(synced.file_names(), [Path::new("copy/a")]);
+    assert_eq!(synced.read_file("copy/a").unwrap(), b"text");
+    synced.corrupt("copy/a", 0, 1);
+    synced.remove(Path::new("copy/a")).unwrap();
+    synced.crash(Survival::Synced);
+    assert_eq!(synced.read_file("copy/a").unwrap(), b"uext");
+}
+
 #[test]
 fn names_of_one_directory_survive_apart_and_alike_for_one_seed() {
     let run = |seed| {
@@ -464,7 +487,7 @@ fn every_operation_can_fail() {
     let fs = sim();
     let (dir, path) = (Path::new("db"), Path::new("db/f"));
     let file = write(&fs, "db/f", b"1");
-    let calls: [(FsOp, &dyn Fn() -> bool); 11] = [
+    let calls: [(FsOp, &dyn Fn() -> bool); 12] = [
         (FsOp::CreateDir, &|| fs.create_dir_all(dir).is_ok()),
         (FsOp::Create, &|| fs.create(Path::new("db/g")).is_ok()),
         (FsOp::Open, &|| fs.open(path).is_ok()),
@@ -472,6 +495,7 @@ fn every_operation_can_fail() {
         (FsOp::Write, &|| file.write_at(0, b"2").is_ok()),
         (FsOp::Sync, &|| file.sync().is_ok()),
         (FsOp::Rename, &|| fs.rename(Path::new("db/g"), Path::new("db/h")).is_ok()),
+        (FsOp::Link, &|| fs.link(path, Path::new("db/i")).is_ok()),
         (FsOp::Remove, &|| fs.remove(Path::new("db/h")).is_ok()),
         (FsOp::SyncDir, &|| fs.sync_dir(dir).is_ok()),
         (FsOp::List, &|| fs.list(dir).is_ok()),

@@ -1,13 +1,17 @@
-//! A frozen memtable becomes an SSTable.
+//! A frozen memtable becomes an SSTable, and so does a log that is replayed.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::batch::Op;
 use crate::error::Result;
+use crate::fs::Fs;
 use crate::iter::Cursor;
-use crate::key::{RunRank, SEQ_NO_MAX, Timestamp};
+use crate::key::{FileId, FileKind, RunRank, SEQ_NO_MAX, SeqNo, Timestamp};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableBuilder;
-use crate::version::{Home, Table};
+use crate::version::{Home, ManifestState, Table, directory};
+use crate::wal;
 
 /// Writes the records of a memtable that nobody writes to any more, and reads the file back before
 /// anyone relies on it. The file is durable; its name in the directory is not yet. `None` where the
@@ -29,8 +33,8 @@ pub(crate) fn flush_memtable(home: &Home, memtable: &Arc<Memtable>) -> Result<Op
 fn write_table(
     home: &Home,
     memtable: &Arc<Memtable>,
-    id: crate::key::FileId,
-    seqs: (u64, u64),
+    id: FileId,
+    seqs: (SeqNo, SeqNo),
 ) -> Result<Arc<Table>> {
     let mut builder = TableBuilder::create(&*home.fs, &home.dir, home.database, id)?;
     let mut cursor = MemtableCursor::new(Arc::clone(memtable), SEQ_NO_MAX);
@@ -42,4 +46,68 @@ fn write_table(
     let table = home.open_table(builder.finish(RunRank(id.0), seqs)?)?;
     table.reader.verify_blocks()?;
     Ok(table)
+}
+
+/// A log, wherever it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Log<'a> {
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) dir: &'a Path,
+    /// The files of `dir`.
+    pub(crate) files: &'a [FileKind],
+    /// What the manifest says, which tells where the log begins.
+    pub(crate) state: &'a ManifestState,
+}
+
+/// Replays a log of the home's database into tables of the home. Returns them, oldest first, and the
+/// last sequence number. The tables are as [`flush_memtable`] leaves them; after an error none is left.
+pub(crate) fn flush_log(
+    home: &Home,
+    memtable_bytes_max: usize,
+    log: &Log<'_>,
+) -> Result<(Vec<Arc<Table>>, SeqNo)> {
+    let oldest = log.state.oldest_wal.unwrap_or(FileId(0));
+    let segments = directory::wal_segments(log.files, oldest);
+    let first_seq = log.state.flushed_seq + 1;
+    let mut replay = Replay { home, memtable_bytes_max, memtable: None, tables: Vec::new() };
+    let mut apply = |seq, op: Op<'_>| replay.apply(seq, &op);
+    let (fs, dir, database) = (log.fs, log.dir, home.database);
+    let replayed = wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut apply);
+    let replayed = replayed.and_then(|replayed| replay.flush().map(|()| replayed));
+    let replayed = replayed.inspect_err(|_| {
+        home.remove_tables(replay.tables.iter().map(|table| table.meta.id));
+    })?;
+    Ok((replay.tables, replayed.last_seq))
+}
+
+/// Puts the log's operations into memtables, and those into tables.
+struct Replay<'h> {
+    home: &'h Home,
+    memtable_bytes_max: usize,
+    memtable: Option<Arc<Memtable>>,
+    tables: Vec<Arc<Table>>,
+}
+
+impl Replay<'_> {
+    fn apply(&mut self, seq: SeqNo, op: &Op<'_>) -> Result<()> {
+        let encoded_bytes = op.encoded_bytes_max();
+        if self.memtable.as_ref().is_some_and(|m| !m.has_room_for(1, encoded_bytes)) {
+            self.flush()?;
+        }
+        let capacity_bytes = || {
+            let needed = Memtable::insert_bytes_max(1, encoded_bytes);
+            needed.max(self.memtable_bytes_max)
+        };
+        let memtable =
+            self.memtable.get_or_insert_with(|| Arc::new(Memtable::new(capacity_bytes())));
+        memtable.writer().insert(seq, op);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if let Some(memtable) = self.memtable.take() {
+            self.tables.extend(flush_memtable(self.home, &memtable)?);
+        }
+        Ok(())
+    }
 }

@@ -243,6 +243,9 @@ pub enum FileKind {
     Current,
     /// `LOCK`: held by the process that has the database open.
     Lock,
+    /// `UNFINISHED`: a copy of a database was begun in the directory, and there is none before a
+    /// `CURRENT` is.
+    Unfinished,
     /// `*.tmp`: a file that was being made when the process ended.
     Temporary,
 }
@@ -258,6 +261,7 @@ impl FileKind {
         match name {
             CURRENT_NAME => Some(FileKind::Current),
             LOCK_NAME => Some(FileKind::Lock),
+            UNFINISHED_NAME => Some(FileKind::Unfinished),
             _ => {
                 if let Some(digits) = name.strip_prefix("MANIFEST-") {
                     return id(digits).map(FileKind::Manifest);
@@ -277,6 +281,8 @@ impl FileKind {
 pub(crate) const CURRENT_NAME: &str = "CURRENT";
 /// The file whose lock keeps a second process out.
 pub(crate) const LOCK_NAME: &str = "LOCK";
+/// The file that marks a directory in which a copy was begun.
+pub(crate) const UNFINISHED_NAME: &str = "UNFINISHED";
 
 #[cfg(test)]
 mod tests {

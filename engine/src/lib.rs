@@ -24,11 +24,13 @@
 //!
 //! What was acknowledged survives a crash, as durably as [`Durability`] says. Damage to a file is an
 //! [`Error::Corruption`], never a wrong answer. Every file operation goes through [`fs::Fs`], of which
-//! [`fs::SimFs`] is one that fails on demand. [`inspect`] looks into the files of a database.
+//! [`fs::SimFs`] is one that fails on demand. [`inspect`] looks into the files of a database, and
+//! [`backup`] copies them.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("sizes and offsets of files are taken for 64-bit numbers");
 
+pub mod backup;
 mod batch;
 mod codec;
 mod coding;
@@ -51,8 +53,8 @@ mod wal;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BytesColumn, Columns, ValueTypes, WriteBatch};
 pub use db::{
-    AsOf, Db, ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
-    History, Scan, ScrubReport,
+    AsOf, Checkpoint, Db, ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep,
+    Explanation, History, Scan, ScrubReport,
 };
 pub use error::{Error, Result};
 pub use iter::{KeyRange, Order};

@@ -1,5 +1,7 @@
 //! `kvtool` as a program: what it prints, what it says of damage, and its exit codes.
 
+mod backup;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Integration tests of `KVTimeDB`, through the interfaces that users have.
 
+mod backup;
+mod checkpoint;
 mod cli;
 mod closing;
 mod common;

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["memtable", "record", "wal"],
     &["table"],
     &["version"],
-    &["compaction", "flush"],
+    &["backup", "compaction", "flush"],
     &["db", "inspect"],
     &["lib"],
 ];

@@ -2,6 +2,7 @@
 
 mod asof;
 mod background;
+mod checkpoint;
 mod closed;
 mod explain;
 mod history;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 
 pub use self::asof::AsOf;
 use self::background::Threads;
+pub use self::checkpoint::Checkpoint;
 pub(crate) use self::closed::explain_closed;
 pub use self::explain::{
     ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
@@ -254,6 +256,36 @@ impl Db {
         Ok(queue.is_some_and(|queue| core.commit_queued(&queue)))
     }
 
+    /// Flushes, and makes a copy of the database in `dir`, a new or empty directory, while reads and
+    /// writes go on: every operation that was committed when it was called is in it. Its SSTables are
+    /// hard links where the file system has them, so that it takes little time and no space until the
+    /// database has merged them into others. SSTables are never written again: the copy is a database
+    /// of its own, and neither sees what is written to the other. But damage to a linked file is damage
+    /// to both: for a copy that shares nothing there is [`backup`](crate::backup::backup).
+    ///
+    /// Errors: [`Error::InvalidArgument`] if `dir` is not empty, [`Error::DiskFull`], [`Error::Io`]; those of
+    /// [`flush`](Self::flush), so that there is none of a database whose writes are refused. After any
+    /// of them the database is as it was, and what was put into `dir` is taken back; where that can't
+    /// be, an open of `dir` is refused, and the next checkpoint into it begins anew.
+    ///
+    /// ```
+    /// # use kvtimedb_engine::{Db, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = Db::open(dir.path().join("data"), Options::default())?;
+    /// db.put(b"sensor/7", 100, b"19.0")?;
+    /// let checkpoint = db.checkpoint(dir.path().join("monday"))?;
+    /// assert_eq!(checkpoint.seq, 1);
+    /// db.put(b"sensor/7", 100, b"21.5")?;
+    ///
+    /// let monday = Db::open(dir.path().join("monday"), Options::default())?;
+    /// assert_eq!(monday.latest(b"sensor/7")?.unwrap().value, b"19.0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<Checkpoint> {
+        self.flush()?;
+        self.core().checkpoint(dir.as_ref())
+    }
+
     /// Flushes, ends the log and the background threads, and gives up the directory. Every later call
     /// but a second close is [`Error::Closed`]. Nothing acknowledged is lost without it, or if it fails.
     pub fn close(&self) -> Result<()> {
@@ -314,9 +346,11 @@ impl Handle {
         // Where there is no seal the log will be replayed: it is made as durable as it can be.
         let synced = core.writer.lock().wal.sync();
         running.join(core);
-        // A flush or merge that another caller is at ends before the directory is given up.
+        // A flush, a merge or the links of a checkpoint that another caller is at end before the
+        // directory is given up.
         drop(core.flushing.lock());
         drop(core.compacting.lock());
+        drop(core.versions.lock());
         core.discard_next_segment();
         self.lock.lock().take();
         flushed.and(synced)

@@ -9,17 +9,16 @@ use std::sync::Arc;
 
 use super::signals::{Receivers, Signals};
 use super::state::{Core, SuperVersion, Writer};
-use crate::batch::Op;
 use crate::error::{Error, IoContext, Result};
-use crate::flush::flush_memtable;
+use crate::flush::{Log, flush_log};
 use crate::fs::FileLock;
-use crate::key::{DatabaseId, FileId, FileKind, SeqNo};
+use crate::key::{DatabaseId, FileId, FileKind, SeqNo, UNFINISHED_NAME};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::{MEMTABLE_BYTES_MAX, MEMTABLE_BYTES_MIN, Options};
 use crate::table::{TableContext, ValueCache};
 use crate::version::{Home, Manifest, ManifestState, Table, Version, VersionSet, directory};
-use crate::wal::{self, WalWriter};
+use crate::wal::WalWriter;
 
 /// An open database, before its threads are started.
 pub(crate) struct Opened {
@@ -45,31 +44,20 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let (home, recovered) = match manifest {
         None => {
             directory::check_no_data(&*fs, dir, &files)?;
-            let home = home(dir, &options, DatabaseId(fs.random()), next_file(&files, 1));
+            let home = home(dir, &options, DatabaseId(fs.random()), directory::next_file(&files, 1));
             (home, Recovered::default())
         }
         Some(manifest) => {
             let state = manifest.state()?;
-            let next_file = next_file(&files, state.next_file);
+            let next_file = directory::next_file(&files, state.next_file);
             let home = home(dir, &options, manifest.database, next_file);
-            let recovered = recover(&home, &options, &files, state)?;
+            let recovered = recover(&home, &options, &files, &state)?;
             (home, recovered)
         }
     };
     let (core, receivers) = begin(home, options, recovered)?;
     remove_obsolete(&core, &files);
     Ok(Opened { core, receivers, lock })
-}
-
-/// Above every id that the manifest gave out, and every file that a crash left behind.
-fn next_file(files: &[FileKind], least: u64) -> FileId {
-    let used = files.iter().filter_map(|file| match file {
-        FileKind::Table(id) | FileKind::Wal(id) | FileKind::Manifest(id) => {
-            Some(id.0.saturating_add(1))
-        }
-        _ => None,
-    });
-    FileId(used.fold(least.max(1), u64::max))
 }
 
 fn home(dir: &Path, options: &Options, database: DatabaseId, next_file: FileId) -> Home {
@@ -89,64 +77,20 @@ fn recover(
     home: &Home,
     options: &Options,
     files: &[FileKind],
-    state: ManifestState,
+    state: &ManifestState,
 ) -> Result<Recovered> {
-    let next_file = state.next_file;
-    let tables: Result<Vec<_>> =
-        state.tables.into_iter().map(|meta| home.open_table(meta)).collect();
-    let tables = tables?;
+    let mut tables: Vec<_> = home.open_tables(state)?;
     // Before anything is written: on a full disk, what failed opens left may be what fills it. Only what
     // no manifest can ever have named: the last edit may be in the page cache alone, and a power failure
     // brings back the tables that it removes.
     home.remove_tables(files.iter().filter_map(|file| match file {
-        FileKind::Table(id) if id.0 >= next_file => Some(*id),
+        FileKind::Table(id) if id.0 >= state.next_file => Some(*id),
         _ => None,
     }));
-    let oldest = state.oldest_wal.unwrap_or(FileId(0));
-    let segments = directory::wal_segments(files, oldest);
-    let live = tables.len();
-    let mut replay = Replay { home, options, memtable: None, tables };
-    let (fs, dir, database) = (&*home.fs, &home.dir, home.database);
-    let first_seq = state.flushed_seq + 1;
-    let mut apply = |seq, op: Op<'_>| replay.apply(seq, &op);
-    let replayed = wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut apply);
-    let replayed = replayed.and_then(|replayed| replay.flush().map(|()| replayed));
-    let replayed = replayed.inspect_err(|_| {
-        home.remove_tables(replay.tables[live..].iter().map(|table| table.meta.id));
-    })?;
-    Ok(Recovered { tables: replay.tables, last_seq: replayed.last_seq })
-}
-
-/// Puts the log's operations into memtables, and those into tables.
-struct Replay<'h> {
-    home: &'h Home,
-    options: &'h Options,
-    memtable: Option<Arc<Memtable>>,
-    tables: Vec<Arc<Table>>,
-}
-
-impl Replay<'_> {
-    fn apply(&mut self, seq: SeqNo, op: &Op<'_>) -> Result<()> {
-        let encoded_bytes = op.encoded_bytes_max();
-        if self.memtable.as_ref().is_some_and(|m| !m.has_room_for(1, encoded_bytes)) {
-            self.flush()?;
-        }
-        let capacity_bytes = || {
-            let needed = Memtable::insert_bytes_max(1, encoded_bytes);
-            needed.max(self.options.memtable_bytes_max)
-        };
-        let memtable =
-            self.memtable.get_or_insert_with(|| Arc::new(Memtable::new(capacity_bytes())));
-        memtable.writer().insert(seq, op);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if let Some(memtable) = self.memtable.take() {
-            self.tables.extend(flush_memtable(self.home, &memtable)?);
-        }
-        Ok(())
-    }
+    let log = Log { fs: &*home.fs, dir: &home.dir, files, state };
+    let (flushed, last_seq) = flush_log(home, options.memtable_bytes_max, &log)?;
+    tables.extend(flushed);
+    Ok(Recovered { tables, last_seq })
 }
 
 /// Begins a new log and a new manifest over what was recovered.
@@ -189,6 +133,7 @@ fn remove_obsolete(core: &Core, files: &[FileKind]) {
             }
             FileKind::Wal(id) => id.wal_path(dir),
             FileKind::Manifest(id) => id.manifest_path(dir),
+            FileKind::Unfinished => dir.join(UNFINISHED_NAME),
             _ => continue,
         };
         let _ = core.home.fs.remove(&path);

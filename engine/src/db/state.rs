@@ -5,7 +5,7 @@
 //! 1. `writer`: one group commit at a time; freezes the active memtable.
 //! 2. `flushing`: one flush at a time, of the oldest frozen memtable.
 //! 3. `compacting`: one merge at a time.
-//! 4. `versions`: installs in the manifest, for as long as its sync takes.
+//! 4. `versions`: installs in the manifest, for as long as its sync takes; the links of a checkpoint.
 //! 5. `next_segment`: the creation of the log's next segment; a freeze, under `writer`, takes it.
 //!
 //! Readers take none: they load the [`ReadView`]. Its super-version is swapped by three: a freeze

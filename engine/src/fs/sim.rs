@@ -416,10 +416,9 @@ impl Fs for SimFs {
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state.lock();
         let names = [name_of(from), name_of(to)];
         let call = format!("link {} {}", names[0], names[1]);
-        state.begin_or_fail(FsOp::Link, &[&names[0], &names[1]], call)?;
+        let mut state = self.begin(FsOp::Link, &[&names[0], &names[1]], call)?;
         let inode = state.find(from)?;
         let (dir, to) = split(to);
         if state.dir(&dir)?.get(&to).is_some() {

@@ -37,7 +37,6 @@ mod tests;
 mod verify;
 mod wal;
 
-use std::io;
 use std::path::Path;
 
 pub use self::salvage::{Lost, Returns, Salvaged, salvage};
@@ -52,9 +51,9 @@ pub use crate::version::{Manifest, ManifestState, VersionEdit};
 pub use crate::wal::WalContent;
 
 use crate::db::{Explanation, explain_closed};
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::fs::Fs;
-use crate::key::{CURRENT_NAME, Timestamp};
+use crate::key::Timestamp;
 use crate::version::directory;
 
 /// Reads a manifest, which has the name that the engine gave it.
@@ -67,11 +66,7 @@ pub fn read_manifest(fs: &dyn Fs, path: &Path) -> Result<Manifest> {
 /// Errors: [`Error::Io`](crate::Error::Io) where there is no database, and
 /// [`Error::Corruption`](crate::Error::Corruption) where there is one without its `CURRENT`.
 pub fn read_current_manifest(fs: &dyn Fs, dir: &Path) -> Result<Manifest> {
-    if let Some(manifest) = Manifest::read_current(fs, dir)? {
-        return Ok(manifest);
-    }
-    directory::check_no_data(fs, dir, &directory::list(fs, dir)?)?;
-    Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &dir.join(CURRENT_NAME))
+    directory::read_manifest(fs, dir)
 }
 
 /// What a floor costs in a database that is not open: see [`Db::explain`](crate::Db::explain). What

@@ -273,6 +273,11 @@ impl TableReader {
         &self.path
     }
 
+    /// The whole file. Only what was verified of it is known to be what was written.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
     pub(crate) fn properties(&self) -> &TableProperties {
         &self.properties
     }

@@ -1,10 +1,12 @@
 //! A data directory before any of its files is opened: its lock, and what the names in it tell.
 
+use std::io;
 use std::path::Path;
 
+use super::Manifest;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs, read_all};
-use crate::key::{CURRENT_NAME, FileId, FileKind, LOCK_NAME};
+use crate::key::{CURRENT_NAME, FileId, FileKind, LOCK_NAME, UNFINISHED_NAME};
 use crate::record::HEADER_BYTES;
 
 /// Takes the directory's lock; [`Error::Locked`] if another handle has it.
@@ -22,8 +24,37 @@ pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileKind>> {
     Ok(names.iter().filter_map(|name| FileKind::parse(name)).collect())
 }
 
+/// Above every id that the manifest gave out, which are those below `least`, and every file that a
+/// crash left behind.
+pub(crate) fn next_file(files: &[FileKind], least: u64) -> FileId {
+    let used = files.iter().filter_map(|file| match file {
+        FileKind::Table(id) | FileKind::Wal(id) | FileKind::Manifest(id) => {
+            Some(id.0.saturating_add(1))
+        }
+        _ => None,
+    });
+    FileId(used.fold(least.max(1), u64::max))
+}
+
+/// Reads the manifest that `CURRENT` names: [`Error::Io`] where there is no database, and
+/// [`Error::Corruption`] where there is one without its `CURRENT`.
+pub(crate) fn read_manifest(fs: &dyn Fs, dir: &Path) -> Result<Manifest> {
+    if let Some(manifest) = Manifest::read_current(fs, dir)? {
+        return Ok(manifest);
+    }
+    check_no_data(fs, dir, &list(fs, dir)?)?;
+    Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &dir.join(CURRENT_NAME))
+}
+
 /// Without a `CURRENT` there is no database, unless it was lost: then nothing is overwritten.
 pub(crate) fn check_no_data(fs: &dyn Fs, dir: &Path, files: &[FileKind]) -> Result<()> {
+    if files.contains(&FileKind::Unfinished) {
+        let what = format!(
+            "expected it to name the manifest; a checkpoint, backup or restore into this directory \
+             was cut short, as {UNFINISHED_NAME} says: make it again"
+        );
+        return Err(Error::corruption(&dir.join(CURRENT_NAME), 0, what));
+    }
     for file in files {
         let (path, empty_bytes) = match file {
             FileKind::Table(id) => (id.table_path(dir), 0),

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use crate::key::{FileId, RunRank};
 
 /// An immutable set of live tables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Version {
     /// Newest first.
     runs: Vec<Arc<Run>>,

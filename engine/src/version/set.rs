@@ -56,6 +56,11 @@ impl Home {
         FileId(self.next_file.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Gives out no id below `next` any more.
+    pub(crate) fn skip_file_ids(&self, next: FileId) {
+        self.next_file.fetch_max(next.0, Ordering::Relaxed);
+    }
+
     /// Makes the names of the directory durable.
     pub(crate) fn sync_dir(&self) -> Result<()> {
         self.fs.sync_dir(&self.dir).at("sync", &self.dir)
@@ -67,6 +72,11 @@ impl Home {
         let reader = TableReader::open(&*self.fs, &self.dir, self.database, &meta, context)
             .map_err(|error| error.damage_if_missing("the manifest names it"))?;
         Ok(Arc::new(Table { meta, reader: Arc::new(reader) }))
+    }
+
+    /// Opens the live tables of a manifest.
+    pub(crate) fn open_tables(&self, state: &ManifestState) -> Result<Vec<Arc<Table>>> {
+        state.tables.iter().map(|meta| self.open_table(meta.clone())).collect()
     }
 
     /// Removes files that no version needs. A file that can't be removed costs space until the next

@@ -1,9 +1,10 @@
 //! `kvtool`: looks into the files of a database that lie on a disk, and says whether they are sound.
-//! It opens no database and changes no file; what it repairs, it writes anew.
+//! It opens no database, and changes no file but those of the directory that it copies or saves one to.
 //!
 //! A subcommand prints rows of some kinds, and goes on with the next file after an error in one: the
 //! worst of them is the exit code.
 
+mod backup;
 mod dump;
 mod explain;
 mod manifest;
@@ -30,7 +31,7 @@ const USAGE: u8 = 2;
 const CORRUPT: u8 = 4;
 const LOCKED: u8 = 5;
 
-const ABOUT: &str = "Look into the files of a KVTimeDB database";
+const ABOUT: &str = "Look into the files of a KVTimeDB database, and copy them";
 
 const AFTER_HELP: &str = "\
 Keys and values:
@@ -42,9 +43,9 @@ Keys and values:
 Rows (-o json, ndjson):
   One object a row, whose member `row` says what it is: meta, bloom, index, chunk,
   key, record (dump), log, operation, end (wal), edit, table, state (manifest),
-  step, answer (explain), file, damage (verify), lost, repair (repair). ndjson has a
-  row a line, json all of them in one array. Members are added, never renamed or
-  removed.
+  step, answer (explain), file, damage (verify), lost, repair (repair), copied,
+  copy (backup, restore). ndjson has a row a line, json all of them in one array.
+  Members are added, never renamed or removed.
 
 Exit codes:
   0 fine, 1 operational error, 2 usage, 4 corruption (repair: something is lost),
@@ -58,6 +59,9 @@ Examples:
   kvtool manifest ./data                      the live tables, newest run first
   kvtool explain ./data sensor/7 1000         what a lookup reads, skips and answers
   kvtool verify --deep ./data && echo sound
+  kvtool backup ./data /mnt/b                 bring a backup up to date; ./data may be open
+  kvtool restore /mnt/b ./data                make a data directory of a backup
+
   kvtool repair --dry-run ./data              what could not be saved
   kvtool repair ./data ./repaired             save the rest into a new database";
 
@@ -89,6 +93,10 @@ enum Command {
     Explain(explain::Options),
     /// Check files, or a whole data directory, against all that they say of themselves
     Verify(verify::Options),
+    /// Copy a database that may be open, or what a backup of it lacks
+    Backup(backup::BackupOptions),
+    /// Make a data directory of a backup
+    Restore(backup::RestoreOptions),
     /// Write what can be read of a damaged database to a new one, and tell what is lost
     Repair(repair::Options),
 }
@@ -103,6 +111,8 @@ pub fn run(options: &Options) -> u8 {
         Command::Manifest(options) => manifest::run(&mut session, options),
         Command::Explain(options) => explain::run(&mut session, options),
         Command::Verify(options) => verify::run(&mut session, options),
+        Command::Backup(options) => backup::backup(&mut session, options),
+        Command::Restore(options) => backup::restore(&mut session, options),
         Command::Repair(options) => repair::run(&mut session, options),
     };
     match done.and_then(|()| session.out.finish()) {
@@ -209,6 +219,8 @@ mod tests {
             &["kvtool", "dump", "f", "-o", "csv"],
             &["kvtool", "repair", "f"],
             &["kvtool", "explain", "d", "k"],
+            &["kvtool", "backup", "d"],
+            &["kvtool", "restore", "d"],
         ] {
             assert!(Options::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -33,7 +33,14 @@ fn restore(fs: &SimFs) -> Result<Copied> {
 
 /// The tables in a directory.
 fn tables(fs: &SimFs, dir: &str) -> Vec<String> {
-    names(fs, dir).into_iter().filter(|name| name.ends_with(".sst")).collect()
+    files(fs, dir, "sst")
+}
+
+/// The files in a directory with this extension.
+fn files(fs: &SimFs, dir: &str, extension: &str) -> Vec<String> {
+    let mut names = names(fs, dir);
+    names.retain(|name| Path::new(name).extension().is_some_and(|found| found == extension));
+    names
 }
 
 /// The content of all files in a directory.
@@ -104,6 +111,29 @@ fn a_second_backup_copies_what_is_new() {
     assert_holds(&fs, COPY, &oracle, "after a merge");
 }
 
+/// Its new tables have ids that none of the backup's own has.
+#[test]
+fn a_restored_database_goes_on_with_its_backup() {
+    let fs = SimFs::new(1);
+    let (db, mut oracle) = source(&fs);
+    assert!(back_up(&fs).unwrap().tables_of_log > 0);
+    drop(db);
+    restore(&fs).unwrap();
+    let restored = Db::open(RESTORED, options(&fs)).unwrap();
+    for ts in 0..3 {
+        let ops = [Op::put("restored", ts, "and written to")];
+        restored.write(batch(&ops)).unwrap();
+        oracle.apply(&ops);
+        let to_backup =
+            || backup::backup(&seam(&fs), Path::new(RESTORED), Path::new(COPY), &mut |_| {});
+        let copied = to_backup().unwrap();
+        assert_eq!((copied.seq, copied.tables_replaced), (oracle.last_seq(), 0));
+        assert_holds(&fs.fork(), COPY, &oracle, "after the backup");
+        restored.flush().unwrap();
+        assert_eq!(to_backup().unwrap().tables_copied, 1);
+    }
+}
+
 /// A flipped bit anywhere, a cut, a missing file: the next backup finds and mends it.
 #[test]
 fn what_is_damaged_in_a_backup_is_replaced() {
@@ -135,7 +165,7 @@ fn what_is_damaged_in_a_backup_is_replaced() {
 
     // Its log, which is empty, is begun anew each time.
     let fs = image.fork();
-    let segment = names(&fs, COPY).into_iter().find(|name| name.ends_with(".wal")).unwrap();
+    let segment = files(&fs, COPY, "wal").remove(0);
     fs.corrupt(Path::new(COPY).join(segment), 10, 1);
     back_up(&fs).unwrap();
     assert_sound(&fs, COPY);
@@ -151,7 +181,7 @@ fn damage_in_the_source_is_an_error_and_the_backup_stays() {
     db.put(b"more", 1, b"than the backup has").unwrap();
     drop(db);
     let table = tables(&image, DIR).remove(0);
-    let segment = names(&image, DIR).into_iter().find(|name| name.ends_with(".wal")).unwrap();
+    let segment = files(&image, DIR, "wal").remove(0);
     for (name, offset) in [(&table, 40), (&segment, 60)] {
         let fs = image.fork();
         fs.corrupt(Path::new(DIR).join(name), offset, 1);
@@ -265,9 +295,9 @@ fn a_crash_leaves_the_old_backup_the_new_one_or_none() {
             for within in [false, true] {
                 let stopped = image.fork();
                 if within {
-                    stopped.stop_within(call)
+                    stopped.stop_within(call);
                 } else {
-                    stopped.stop_after(call)
+                    stopped.stop_after(call);
                 }
                 let told = back_up(&stopped);
                 for survival in SURVIVALS {

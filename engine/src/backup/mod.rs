@@ -168,9 +168,9 @@ fn copy(
         }
     };
     let target = target(fs, to, database)?;
-    let mut copier = Copier { fs: &**fs, from, target, there: BTreeMap::new(), written: 0, told };
+    let mut run = Copier { fs: &**fs, from, target, there: BTreeMap::new(), written: 0, told };
     loop {
-        match copier.pass() {
+        match run.pass() {
             Ok(copied) => return Ok(Copied { passes: passes.begun, ..copied }),
             Err(error) => passes.next(error)?,
         }

@@ -121,10 +121,10 @@ fn a_running_server_is_backed_up() {
             let mut client = restored.connect();
             for (writer, least) in least.into_iter().enumerate() {
                 let key = format!("writer/{writer}");
-                let last = client.floor(&key, i64::MAX);
-                let last: i64 = last.trim_matches(['[', ']']).parse().unwrap();
-                assert!(last >= least, "{key}: {last} of {least} acknowledged");
-                for ts in 1..=last {
+                let newest = client.floor(&key, i64::MAX);
+                let newest: i64 = newest.trim_matches(['[', ']']).parse().unwrap();
+                assert!(newest >= least, "{key}: {newest} of {least} acknowledged");
+                for ts in 1..=newest {
                     assert_eq!(client.floor(&key, ts), format!("[{ts}]"));
                 }
             }

@@ -132,7 +132,12 @@ impl Model {
             _ => return Err(input.malformed("a known width of residuals")),
         };
         let base = input.zigzag("a model's base")?;
-        let unit = if shape & UNIT == 0 { 1 } else { input.varint("a model's unit")? as i64 };
+        let unit = if shape & UNIT == 0 {
+            1
+        } else {
+            let unit = i64::try_from(input.varint("a model's unit")?);
+            unit.ok().filter(|&unit| unit > 0).ok_or_else(|| input.malformed("a model's unit"))?
+        };
         let slope = if shape & SLOPED == 0 { 0 } else { input.zigzag("a model's slope")? };
         Ok(Model { base, slope, unit, width })
     }
@@ -161,8 +166,13 @@ impl Model {
         if self.slope <= 0 || self.width > 56 {
             return rows;
         }
-        // Elements lie between the line and the line lifted by the greatest deviation.
+        // Elements lie between the line and the line lifted by the greatest deviation, unless one of
+        // the two wraps, as no encoder's does.
         let deviation_max = self.unit.saturating_mul(self.mask() as i64);
+        let rise_max = self.slope.saturating_mul(rows.end as i64).saturating_add(deviation_max);
+        if rise_max == i64::MAX || self.base.checked_add(rise_max).is_none() {
+            return rows;
+        }
         let above_line = bound.saturating_sub(self.base);
         let rows_upto = |rise: i64| if rise < 0 { 0 } else { (rise / self.slope) as usize + 1 };
         let low = rows_upto(above_line.saturating_sub(deviation_max));

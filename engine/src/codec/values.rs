@@ -44,8 +44,15 @@ impl ValueEncoder {
     }
 }
 
+/// A zstd block takes four bytes at least and holds 128 KiB at most: a frame of so many bytes for each of
+/// its own can't be.
+const ZSTD_RATIO_MAX: usize = (128 << 10) / 4;
+
 /// Decompresses a frame that must hold exactly `len` bytes.
 pub(crate) fn decompress(frame: &[u8], len: usize) -> Result<Vec<u8>, String> {
+    if len / ZSTD_RATIO_MAX > frame.len() {
+        return Err(format!("expected {len} bytes of values, found a frame of {}", frame.len()));
+    }
     DECOMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = Some(zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?);
@@ -79,6 +86,12 @@ mod tests {
                 prop_assert!(decompress(stored, values.len() - 1).is_err());
                 prop_assert!(decompress(&stored[1..], values.len()).is_err());
             }
+        }
+
+        #[test]
+        fn a_told_length_allocates_nothing(frame in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let error = decompress(&frame, 64 << 20).unwrap_err();
+            prop_assert!(error.contains("found a frame of"), "{error}");
         }
 
         #[test]

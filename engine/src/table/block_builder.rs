@@ -12,7 +12,7 @@ use crate::iter::Record;
 use crate::key::{Timestamp, key_number, shared_len};
 
 /// A block is closed when its encoded chunks reach this size, in bytes.
-const BLOCK_BYTES: usize = 16 * 1024;
+pub(super) const BLOCK_BYTES: usize = 16 * 1024;
 
 /// A data block that is being filled, and the fences that the index keeps of it.
 pub(crate) struct BlockBuilder {

@@ -18,6 +18,13 @@ pub(crate) const CHUNK_ROWS_MAX: usize = 512;
 /// one value of any size.
 pub(crate) const CHUNK_VALUE_BYTES: usize = 32 * 1024;
 
+/// A chunk is closed as well when its keys and values together reach that size, so its keys take less
+/// than this and one key of any length.
+pub(crate) const CHUNK_KEY_BYTES_MAX: usize = CHUNK_VALUE_BYTES + KEY_BYTES_MAX;
+
+/// What a chunk says of the length of its values is believed up to here before they are there, in bytes.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
+
 /// Room behind decoded values, in bytes, so that the last ones are appended without growth too.
 const CHUNK_SLACK_BYTES: usize = 64;
 
@@ -313,9 +320,10 @@ impl<'a> Chunk<'a> {
         let len = match self.values.by_codec().map_err(|m| m.to_string())? {
             ChunkValues::Template(template) => {
                 let len_about = rows.len() * self.values.value_bytes_about();
-                values.reserve(len_about.saturating_sub(values.len()));
+                let reserved = len_about.min(RESERVED_BYTES_MAX);
+                values.reserve(reserved.saturating_sub(values.len()));
                 ends.reserve(rows.len());
-                let decoded = template.values_into(rows, values, ends, self.values.len);
+                let decoded = template.values_into(rows, values, ends);
                 decoded.map_err(|m| m.to_string())?;
                 values.len()
             }
@@ -344,15 +352,15 @@ impl<'a> Chunk<'a> {
 impl<'a> StoredValues<'a> {
     /// Room for one of them, by their mean, in bytes: an allocation that seldom has to grow.
     pub(crate) fn value_bytes_about(&self) -> usize {
-        self.len / self.rows as usize + CHUNK_SLACK_BYTES
+        (self.len / self.rows as usize).min(RESERVED_BYTES_MAX) + CHUNK_SLACK_BYTES
     }
 
     /// By their codec, still as they are stored.
     #[inline]
     pub(crate) fn by_codec(&self) -> Result<ChunkValues<'a>, Malformed> {
         if self.codec == Codec::Template {
-            let (head, data) = (self.head, self.data);
-            let template = Template::parse(head, data, self.rows as usize, self.dictionary)?;
+            let (head, data, rows) = (self.head, self.data, self.rows as usize);
+            let template = Template::parse(head, data, rows, self.len, self.dictionary)?;
             return Ok(ChunkValues::Template(template));
         }
         let model = Model::parse(&mut Decoder::new(self.head))?;

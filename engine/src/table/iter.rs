@@ -3,16 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chunk::{CHUNK_VALUE_BYTES, Chunk};
+use super::chunk::{CHUNK_KEY_BYTES_MAX, Chunk};
 use super::reader::TableReader;
 use super::stored::StoredChunk;
 use crate::error::{Error, Result};
 use crate::iter::{Cursor, Record};
-use crate::key::{KEY_BYTES_MAX, Tag, Timestamp};
-
-/// The most that the keys of a chunk take, each counted once: a chunk that has reached its size takes no
-/// further one.
-const CHUNK_KEYS_BYTES_MAX: usize = CHUNK_VALUE_BYTES + KEY_BYTES_MAX;
+use crate::key::{Tag, Timestamp};
 
 /// A chunk's rows, decoded. Reused from chunk to chunk.
 #[derive(Default)]
@@ -206,15 +202,19 @@ impl DecodedChunk {
         for key in 0..chunk.keys() {
             let start = self.keys.len();
             chunk.key_into(key, &mut self.keys).map_err(|m| m.to_string())?;
+            if self.keys.len() > CHUNK_KEY_BYTES_MAX {
+                return Err("expected keys within their length in all".to_owned());
+            }
+            let last = self.key_rows.last().map(|(last, _)| &self.keys[last.clone()]);
+            if last.is_some_and(|last| last >= &self.keys[start..]) {
+                return Err("expected keys in rising order".to_owned());
+            }
             let rows = chunk.rows_of(key).map_err(|m| m.to_string())?;
             if rows.start != row {
                 return Err("expected keys whose rows follow one another".to_owned());
             }
             row = rows.end;
             self.key_rows.push((start..self.keys.len(), rows));
-            if self.keys.len() > CHUNK_KEYS_BYTES_MAX {
-                return Err("expected keys within the size of a chunk".to_owned());
-            }
         }
         if row != chunk.rows() {
             return Err("expected a key for every row".to_owned());

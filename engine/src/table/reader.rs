@@ -198,7 +198,8 @@ impl TableReader {
         Ok(())
     }
 
-    fn of_bytes(
+    /// Reads all but the data blocks; with `mend`, what can do without others.
+    pub(super) fn of_bytes(
         map: FileMap,
         path: &Path,
         context: TableContext,

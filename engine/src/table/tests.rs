@@ -8,11 +8,12 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::block_builder::BlockBuilder;
+use super::block_builder::{BlockBuilder, BlockFences, ChunkFence};
 use super::chunk::ChunkValues;
 use super::format::{BlockHandle, CHECKSUM_BYTES};
 use super::index::{Index, IndexBuilder};
 use super::*;
+use crate::codec::ints::PAD_BYTES;
 use crate::codec::samples::{json, spelled_number};
 use crate::codec::template::Dictionary;
 use crate::error::Result;
@@ -304,6 +305,28 @@ proptest! {
             }
         }
     }
+}
+
+/// Rows that share a long key took a key each in memory, so that a small file with a forged index took
+/// gigabytes.
+#[test]
+fn an_index_does_not_outgrow_its_blocks() {
+    let parse = |block_bytes: u32| {
+        let (mut builder, mut offset) = (IndexBuilder::default(), 0);
+        for number in 0_u32..100 {
+            let first_key = [&vec![b'k'; 60_000], &number.to_be_bytes()[..]].concat();
+            let shared_len = first_key.len();
+            let len = block_bytes + (1 + PAD_BYTES + CHECKSUM_BYTES) as u32;
+            let chunks = vec![ChunkFence { number: 0, first_ts: 0, end: block_bytes }];
+            let fences = BlockFences { first_key, min_ts: 0, max_ts: 0, shared_len, chunks };
+            builder.add(fences, BlockHandle { offset, len });
+            offset += u64::from(len);
+        }
+        Index::parse(&builder.finish()[1..], offset).map(drop)
+    };
+    assert!(parse(16 << 10).is_ok());
+    let error = parse(1).unwrap_err();
+    assert_eq!(error.what, "first keys within their length in all");
 }
 
 #[test]

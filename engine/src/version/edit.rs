@@ -10,7 +10,7 @@
 
 use crate::coding::{Decoder, put_varint};
 use crate::error::Malformed;
-use crate::key::{FileId, SeqNo};
+use crate::key::{FILE_ID_MAX, FileId, SEQ_NO_MAX, SeqNo};
 use crate::table::TableMeta;
 
 /// What an edit says. The three numbers are the state after it, not differences.
@@ -62,6 +62,10 @@ impl VersionEdit {
         if !input.is_empty() {
             return Err(input.malformed("the end of the edit"));
         }
+        // Numbers go on from here: they must not come to an end.
+        if next_file.0 > FILE_ID_MAX || flushed_seq > SEQ_NO_MAX {
+            return Err(input.malformed("file ids and sequence numbers within their range"));
+        }
         Ok(VersionEdit { next_file, flushed_seq, oldest_wal, removed, added })
     }
 }
@@ -107,6 +111,19 @@ mod tests {
         assert_eq!(VersionEdit::decode(&bytes), Ok(edit()));
         for len in 0..bytes.len() {
             assert!(VersionEdit::decode(&bytes[..len]).is_err(), "{len}");
+        }
+    }
+
+    /// A manifest that said `u64::MAX` here made the open that went on from there panic.
+    #[test]
+    fn numbers_that_have_no_next_one_are_malformed() {
+        let forged = [
+            VersionEdit { flushed_seq: u64::MAX, ..edit() },
+            VersionEdit { flushed_seq: SEQ_NO_MAX + 1, ..edit() },
+            VersionEdit { next_file: FileId(u64::MAX), ..edit() },
+        ];
+        for edit in forged {
+            assert!(VersionEdit::decode(&edit.encode()).is_err(), "{edit:?}");
         }
     }
 

@@ -170,13 +170,20 @@ impl Dictionary {
         let mut input = Decoder::new(bytes);
         let words = input.varint("a count of words")?;
         dictionary.words.read(&mut input, words)?;
-        for _ in 0..input.varint("a count of skeletons")? {
+        let skeletons = input.varint("a count of skeletons")?;
+        if words.max(skeletons) > ENTRIES_MAX as u64 {
+            return Err(input.malformed("counts of words and skeletons within their limit"));
+        }
+        for _ in 0..skeletons {
             let holes = input.varint("a count of holes")?;
             if holes > HOLES_MAX as u64 {
                 return Err(input.malformed("a count of holes within its limit"));
             }
             dictionary.literals.read(&mut input, holes + 1)?;
             dictionary.skeleton_ends.push(dictionary.literals.ends.len() as u32);
+        }
+        if dictionary.words.len() + dictionary.literals.len() > TEXT_BYTES_MAX {
+            return Err(input.malformed("texts within their length in all"));
         }
         if !input.is_empty() {
             return Err(input.malformed("the end of the dictionary"));

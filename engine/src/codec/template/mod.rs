@@ -185,10 +185,8 @@ impl TemplateEncoder {
         self.rendered_ends.clear();
         let (rendered, rendered_ends) = (&mut self.rendered, &mut self.rendered_ends);
         let dictionary = self.dictionary.as_read();
-        let same = Template::parse(head, data, ends.len(), dictionary)
-            .and_then(|template| {
-                template.values_into(0..ends.len(), rendered, rendered_ends, values.len())
-            })
+        let same = Template::parse(head, data, ends.len(), values.len(), dictionary)
+            .and_then(|template| template.values_into(0..ends.len(), rendered, rendered_ends))
             .is_ok_and(|()| rendered_ends == ends && rendered.starts_with(values));
         head.truncate(head_len);
         data.truncate(data_len);

@@ -46,6 +46,9 @@ pub(super) enum Body<'a> {
     Text,
 }
 
+/// What is expected of values that a dictionary's texts could make longer than any file.
+pub(super) const TOO_LONG: &str = "values within their length";
+
 pub(super) fn malformed(what: &'static str) -> Malformed {
     Malformed { pos: 0, what }
 }
@@ -73,9 +76,15 @@ impl<'a> Part<'a> {
         Ok(Part { dictionary, skeleton, rows, row_bits, specs, packed: padded_data })
     }
 
-    /// Appends the value of the row that is the `rank`-th of the part.
+    /// Appends the value of the row that is the `rank`-th of the part. Values that let `out` grow beyond
+    /// `end_max` are malformed, and no more is appended than one hole's.
     #[inline]
-    pub(super) fn value_into(&self, rank: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub(super) fn value_into(
+        &self,
+        rank: usize,
+        out: &mut Vec<u8>,
+        end_max: usize,
+    ) -> Result<(), Malformed> {
         assert!(rank < self.rows, "row {rank} of {}", self.rows);
         let (mut specs, mut bit) = (Decoder::new(self.specs), 0);
         let mut texts = self.texts();
@@ -99,9 +108,12 @@ impl<'a> Part<'a> {
                 suffix.push_to(out);
             }
             bit += spec.model.width();
+            if out.len() > end_max {
+                return Err(malformed(TOO_LONG));
+            }
         }
         self.skeleton.literal(self.skeleton.holes).push_to(out);
-        Ok(())
+        if out.len() > end_max { Err(malformed(TOO_LONG)) } else { Ok(()) }
     }
 
     /// The element of a hole whose residuals stand at this bit of each row.

@@ -9,12 +9,13 @@ use super::rows::PartReader;
 use crate::codec::ints::{Column, PAD_BYTES};
 use crate::coding::Decoder;
 use crate::error::Malformed;
-use crate::key::VALUE_BYTES_MAX;
 
 /// A run of values in place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Template<'a> {
     rows: usize,
+    /// What all values take at most, in bytes.
+    bytes_max: usize,
     parts: usize,
     /// With [`PAD_BYTES`] behind each.
     padded_head: &'a [u8],
@@ -40,19 +41,21 @@ fn malformed(what: &'static str) -> Malformed {
 }
 
 impl<'a> Template<'a> {
-    /// Reads the front of a payload of `rows` values; head and data have [`PAD_BYTES`] behind them.
+    /// Reads the front of a payload of `rows` values, which take up to `bytes_max` bytes in all; head and
+    /// data have [`PAD_BYTES`] behind them.
     #[inline]
     pub(crate) fn parse(
         padded_head: &'a [u8],
         padded_data: &'a [u8],
         rows: usize,
+        bytes_max: usize,
         dictionary: &'a Dictionary,
     ) -> Result<Self, Malformed> {
         let parts = usize::from(Decoder::new(padded_head).u8("a count of parts")?);
         if parts == 0 || parts > SHAPES_MAX || padded_data.len() < PAD_BYTES {
             return Err(malformed("a count of parts within its limit"));
         }
-        Ok(Template { rows, parts, padded_head, padded_data, dictionary })
+        Ok(Template { rows, bytes_max, parts, padded_head, padded_data, dictionary })
     }
 
     /// The head behind the count of parts.
@@ -64,45 +67,45 @@ impl<'a> Template<'a> {
     /// Appends the value of `row`, one of its rows, to `out`; after an error, a part of it.
     pub(crate) fn value_into(&self, row: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        let start = out.len();
+        let end_max = out.len() + self.bytes_max;
         if self.parts == 1 {
             let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
-            part.value_into(row, out)?;
+            part.value_into(row, out, end_max)
         } else {
             let (part, rank) = self.find(row)?;
-            part.value_into(rank, out)?;
+            part.value_into(rank, out, end_max)
         }
-        if out.len() - start > VALUE_BYTES_MAX {
-            return Err(malformed("a value within its limit"));
-        }
-        Ok(())
     }
 
     /// Writes the values of some of its rows one after the other, from the start of `out` on, and appends
     /// to `ends` where each ends; what `out` has behind the last one is of no meaning, so that it can be
-    /// used again without being cleared. More than `bytes_max` bytes are malformed. A value takes a part
-    /// of the time that [`value_into`](Self::value_into) takes, because the specs are read once.
+    /// used again without being cleared. A value takes a part of the time that
+    /// [`value_into`](Self::value_into) takes, because the specs are read once.
     pub(crate) fn values_into(
         &self,
         rows: Range<usize>,
         out: &mut Vec<u8>,
         ends: &mut Vec<i64>,
-        bytes_max: usize,
     ) -> Result<(), Malformed> {
         assert!(rows.end <= self.rows, "rows to {} of {}", rows.end, self.rows);
         let mut end_row = |end: usize| {
             ends.push(end as i64);
-            if end > bytes_max { Err(malformed("values within their length")) } else { Ok(end) }
+            if end > self.bytes_max {
+                Err(malformed("values within their length"))
+            } else {
+                Ok(end)
+            }
         };
         let mut at = 0;
         if self.parts == 1 {
             let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
-            let part = PartReader::new(part)?;
+            let part = PartReader::new(part, self.bytes_max)?;
             for row in rows {
                 at = end_row(part.render(row, out, at)?)?;
             }
             return Ok(());
         }
+        let rows_end = rows.end;
         let (lists, mut parts) = self.part_readers(rows.start)?;
         for row in rows {
             let has_row = |((next, _), list): (&(usize, PartReader<'a>), &Option<Column<'a>>)| {
@@ -113,6 +116,13 @@ impl<'a> Template<'a> {
             at = end_row(part.render(*next, out, at)?)?;
             *next += 1;
         }
+        // A row that was passed is in two lists, or its list does not rise.
+        let is_passed = |((next, _), list): (&(usize, PartReader<'a>), &Option<Column<'a>>)| {
+            list.is_some_and(|list| *next < list.len() && list.get(*next) < rows_end as i64)
+        };
+        if parts.iter().skip(1).zip(&lists).any(is_passed) {
+            return Err(malformed("row lists of ascending rows"));
+        }
         Ok(())
     }
 
@@ -122,7 +132,7 @@ impl<'a> Template<'a> {
             return Ok(None);
         }
         let part = Part::parse(&mut self.head(), self.padded_data, self.rows, self.dictionary)?;
-        Ok(Some(RowReader { part: PartReader::new(part)? }))
+        Ok(Some(RowReader { part: PartReader::new(part, self.bytes_max)? }))
     }
 
     /// The row lists, and all parts, each with the number of its first row from `row` on.
@@ -150,7 +160,7 @@ impl<'a> Template<'a> {
             let list = index.checked_sub(1).and_then(|list| lists[list]);
             let rows = list.map_or(first_rows, |list: Column<'a>| list.len());
             let part = self.part(&mut input, &mut padded_data, index, rows)?;
-            parts.push((rank, PartReader::new(part)?));
+            parts.push((rank, PartReader::new(part, self.bytes_max)?));
         }
         Ok((lists, parts))
     }

@@ -3,13 +3,13 @@
 
 use super::dictionary::{SHORT_BYTES, Text};
 use super::number::{Spelling, TEXT_BYTES_MAX};
-use super::part::{Body, Part, Spec, malformed};
+use super::part::{Body, Part, Spec, TOO_LONG, malformed};
 use crate::codec::ints::{LOAD_BITS, Model, read_bits};
 use crate::coding::Decoder;
 use crate::error::Malformed;
 
-/// Room is made for so many rows at a time.
-const ROWS_AHEAD: usize = 16;
+/// Room is made for so many bytes of further rows at a time.
+const AHEAD_BYTES: usize = 4096;
 
 /// A part whose specs are parsed.
 pub(super) struct PartReader<'a> {
@@ -47,7 +47,8 @@ impl StepBody<'_> {
 }
 
 impl<'a> PartReader<'a> {
-    pub(super) fn new(part: Part<'a>) -> Result<Self, Malformed> {
+    /// All values of the payload take up to `bytes_max` bytes.
+    pub(super) fn new(part: Part<'a>, bytes_max: usize) -> Result<Self, Malformed> {
         let (mut input, mut texts, mut bit) = (Decoder::new(part.specs), part.texts(), 0);
         let mut steps = Vec::with_capacity(part.skeleton.holes);
         let last_literal = part.skeleton.literal(part.skeleton.holes);
@@ -70,6 +71,11 @@ impl<'a> PartReader<'a> {
             row_bytes_max += literal.len() + around + body.bytes_max();
             steps.push(Step { literal, affixes, body, model, bit });
             bit += model.width();
+            // Each hole's longest text stands in some row, and each literal in every row: together they
+            // are no longer than all values. Numbers are given more room than they take.
+            if row_bytes_max > bytes_max.saturating_add(SHORT_BYTES + (hole + 1) * TEXT_BYTES_MAX) {
+                return Err(malformed(TOO_LONG));
+            }
         }
         Ok(PartReader { part, steps, last_literal, row_bytes_max })
     }
@@ -97,7 +103,7 @@ impl<'a> PartReader<'a> {
             return Err(malformed("row lists of ascending rows"));
         }
         if out.len() - at < self.row_bytes_max {
-            out.resize(at + self.row_bytes_max * ROWS_AHEAD, 0);
+            out.resize(at + self.row_bytes_max + AHEAD_BYTES, 0);
         }
         let row_bit = rank * part.row_bits;
         // Most rows fit a word, which is then read once.
@@ -140,7 +146,7 @@ impl<'a> PartReader<'a> {
     fn write_text(&self, text: &[u8], out: &mut Vec<u8>, at: usize) -> usize {
         let end = at + text.len();
         if out.len() - at < text.len() + self.row_bytes_max {
-            out.resize(end + self.row_bytes_max * ROWS_AHEAD, 0);
+            out.resize(end + self.row_bytes_max + AHEAD_BYTES, 0);
         }
         out[at..end].copy_from_slice(text);
         end

@@ -52,7 +52,9 @@ fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Op
     padded.head.extend_from_slice(&PAD);
     padded.data.extend_from_slice(&PAD);
     let dictionary = encoder.dictionary().map(|bytes| Dictionary::parse(&bytes).unwrap()).unwrap();
-    let template = Template::parse(&padded.head, &padded.data, values.len(), &dictionary).unwrap();
+    let Payload { head, data } = &padded;
+    let parse = |bytes_max| Template::parse(head, data, values.len(), bytes_max, &dictionary);
+    let template = parse(run.len()).unwrap();
     for (row, value) in values.iter().enumerate() {
         let mut rendered = before.to_vec();
         template.value_into(row, &mut rendered).unwrap();
@@ -62,13 +64,14 @@ fn encoded_by<T: AsRef<[u8]>>(encoder: &mut TemplateEncoder, values: &[T]) -> Op
     for rows in [0..values.len(), first..last, first..first] {
         let (expected, expected_ends) = run_of(&values[rows.clone()]);
         let (mut all, mut all_ends) = (Vec::new(), Vec::new());
-        template.values_into(rows.clone(), &mut all, &mut all_ends, run.len()).unwrap();
+        template.values_into(rows.clone(), &mut all, &mut all_ends).unwrap();
         all.truncate(expected.len());
         assert_eq!((all, all_ends), (expected, expected_ends), "{rows:?}");
     }
     if !run.is_empty() {
         let (out, out_ends) = (&mut Vec::new(), &mut Vec::new());
-        assert!(template.values_into(0..values.len(), out, out_ends, run.len() - 1).is_err());
+        let template = parse(run.len() - 1).unwrap();
+        assert!(template.values_into(0..values.len(), out, out_ends).is_err());
     }
     assert_taken_over(&padded, &dictionary, &run, &ends);
     Some(Encoded { padded, dictionary })
@@ -87,9 +90,10 @@ fn assert_taken_over(padded: &Payload, dictionary: &Dictionary, run: &[u8], ends
     assert!(other.take_over(&mut again, &padded.head, dictionary).unwrap());
     assert_eq!((&again, other.dictionary.as_read().counts()), (&head, counts));
     head.extend_from_slice(&PAD);
-    let template = Template::parse(&head, &padded.data, ends.len(), other.dictionary.as_read());
+    let dictionary = other.dictionary.as_read();
+    let template = Template::parse(&head, &padded.data, ends.len(), run.len(), dictionary);
     let (mut all, mut all_ends) = (Vec::new(), Vec::new());
-    template.unwrap().values_into(0..ends.len(), &mut all, &mut all_ends, run.len()).unwrap();
+    template.unwrap().values_into(0..ends.len(), &mut all, &mut all_ends).unwrap();
     assert!(all.starts_with(run) && all_ends == ends);
 }
 
@@ -288,11 +292,47 @@ proptest! {
 
 fn read_all(head: &[u8], data: &[u8], rows: usize, dictionary: &Dictionary) {
     let _ = TemplateEncoder::default().take_over(&mut Vec::new(), head, dictionary);
-    let Ok(template) = Template::parse(head, data, rows, dictionary) else { return };
+    let Ok(template) = Template::parse(head, data, rows, 1 << 20, dictionary) else { return };
     for row in 0..rows {
         let _ = template.value_into(row, &mut Vec::new());
     }
-    let _ = template.values_into(0..rows, &mut Vec::new(), &mut Vec::new(), 1 << 20);
+    let _ = template.values_into(0..rows, &mut Vec::new(), &mut Vec::new());
+}
+
+/// A kilobyte that names a long word in each of many holes was rendered into gigabytes, and room was made
+/// for sixteen such rows before the first was.
+#[test]
+fn a_forged_payload_does_not_outgrow_its_values() {
+    const HOLES: usize = 512;
+    let mut builder = DictionaryBuilder::default();
+    builder.word(&vec![b'x'; (1 << 20) - 4096]).unwrap();
+    builder.skeleton([&[][..]; HOLES + 1].into_iter()).unwrap();
+    // The one skeleton, no bits, and in each hole the one word.
+    let mut head = vec![1, 0, 0];
+    crate::coding::put_bytes(&mut head, &[ENUM, 1, 0].repeat(HOLES));
+    head.extend_from_slice(&PAD);
+    let template = Template::parse(&head, &PAD, 1, 1 << 20, builder.as_read()).unwrap();
+    let (mut one, mut all) = (Vec::new(), Vec::new());
+    assert!(template.value_into(0, &mut one).is_err());
+    assert!(template.values_into(0..1, &mut all, &mut Vec::new()).is_err());
+    assert!(template.row_reader().is_err());
+    assert!(one.capacity().max(all.capacity()) <= 4 << 20);
+}
+
+/// More texts than any encoder writes are refused: they are held in memory while a table is open.
+#[test]
+fn a_dictionary_has_its_limits() {
+    let parse = |words: usize, word: &[u8], skeletons: usize| {
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, words as u64);
+        (0..words).for_each(|_| crate::coding::put_bytes(&mut bytes, word));
+        put_varint(&mut bytes, skeletons as u64);
+        (0..skeletons).for_each(|_| bytes.extend_from_slice(&[0, 0]));
+        Dictionary::parse(&bytes).is_ok()
+    };
+    assert!(parse(1 << 16, b"", 1 << 16) && parse(1, &vec![0; 1 << 20], 1));
+    assert!(!parse((1 << 16) + 1, b"", 0) && !parse(0, b"", (1 << 16) + 1));
+    assert!(!parse(1, &vec![0; (1 << 20) + 1], 0));
 }
 
 #[test]

@@ -39,6 +39,8 @@ mod db;
 mod error;
 mod flush;
 pub mod fs;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inspect;
 mod iter;
 mod key;

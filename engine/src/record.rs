@@ -24,6 +24,8 @@
 //! - Past the writer's offset the file holds zeros only, except for what a failed append left
 //!   there; that is overwritten with zeros, durably, before the next record is written.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod reader;
 mod writer;
 

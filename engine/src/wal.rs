@@ -356,14 +356,12 @@ impl SegmentReader {
         file_id: FileId,
     ) -> Result<Option<SegmentReader>> {
         let reader = RecordReader::open(fs, path, LogKind::Wal, database, file_id)?;
-        let path = path.to_owned();
-        Ok(reader.map(|reader| SegmentReader {
-            reader,
-            path,
-            file_id,
-            next_seq: None,
-            sealed: false,
-        }))
+        Ok(reader.map(|reader| SegmentReader::of_records(reader, path, file_id)))
+    }
+
+    /// Reads the records of an opened file.
+    pub(crate) fn of_records(reader: RecordReader, path: &Path, file_id: FileId) -> SegmentReader {
+        SegmentReader { reader, path: path.to_owned(), file_id, next_seq: None, sealed: false }
     }
 
     /// Which database the segment says it belongs to.

@@ -8,6 +8,8 @@ mod body;
 mod compat;
 mod config;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handlers;
 mod limits;
 mod query;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["version"],
     &["backup", "compaction", "flush"],
     &["db", "inspect"],
-    &["lib"],
+    &["fuzzing", "lib"],
 ];
 
 /// A file of more lines holds more than one idea.

@@ -1,5 +1,7 @@
 //! How columns of numbers and runs of values become bytes.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod ints;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -44,7 +44,8 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let (home, recovered) = match manifest {
         None => {
             directory::check_no_data(&*fs, dir, &files)?;
-            let home = home(dir, &options, DatabaseId(fs.random()), directory::next_file(&files, 1));
+            let home =
+                home(dir, &options, DatabaseId(fs.random()), directory::next_file(&files, 1));
             (home, Recovered::default())
         }
         Some(manifest) => {

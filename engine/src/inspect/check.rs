@@ -7,6 +7,19 @@ use crate::iter::Record;
 use crate::key::{KeyHash, Timestamp};
 use crate::table::{DecodedChunk, TableProperties, TableReader};
 
+/// Checks all that is to be known of an open table; for fuzzers.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check_table(reader: &TableReader) -> Result<()> {
+    check_sections(reader)?;
+    let mut first = Ok(());
+    check_records(reader, &mut |_, error| {
+        if first.is_ok() {
+            first = Err(error);
+        }
+    })?;
+    first
+}
+
 /// Checks that the parts of the file follow one another: no byte of it is outside a checksum.
 pub(super) fn check_sections(reader: &TableReader) -> Result<()> {
     let mut end = 0;

@@ -39,6 +39,8 @@ mod wal;
 
 use std::path::Path;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::check::check_table;
 pub use self::salvage::{Lost, Returns, Salvaged, salvage};
 pub use self::table::{
     Block, Chunk, FilterShape, IndexRow, Section, TableRecord, TableRecords, TableView,

@@ -67,6 +67,17 @@ impl RecordReader {
     ) -> Result<Option<RecordReader>> {
         let file = fs.open(path).at("open", path)?;
         let bytes = read_all(&*file, LOG_BYTES_MAX).at("read", path)?;
+        RecordReader::of_bytes(bytes, path, kind, database, file_id)
+    }
+
+    /// Like [`open`](Self::open), of a file that was read.
+    pub(crate) fn of_bytes(
+        bytes: Vec<u8>,
+        path: &Path,
+        kind: LogKind,
+        database: Option<DatabaseId>,
+        file_id: FileId,
+    ) -> Result<Option<RecordReader>> {
         let Some(database) = check_header(path, &bytes, kind, database, file_id)? else {
             return Ok(None);
         };

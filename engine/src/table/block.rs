@@ -48,7 +48,7 @@ impl<'a> Block<'a> {
 
     /// The bytes of a chunk and [`PAD_BYTES`] behind them.
     #[inline]
-    fn padded(&self, chunk: usize) -> &'a [u8] {
+    pub(super) fn padded(&self, chunk: usize) -> &'a [u8] {
         &self.contents[self.chunk_offset(chunk)..self.ends[chunk] as usize + PAD_BYTES]
     }
 

@@ -35,6 +35,8 @@ mod chunk;
 mod chunk_builder;
 mod filter;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod history;
 mod index;
 mod iter;

@@ -99,7 +99,7 @@ pub(crate) struct TableReader {
 }
 
 /// For a table that is opened though parts of it are damaged.
-struct Mend<'a> {
+pub(super) struct Mend<'a> {
     described: Option<&'a TableProperties>,
     mended: Vec<Error>,
 }

@@ -18,6 +18,8 @@ mod set;
 pub use edit::VersionEdit;
 pub(crate) use probe::RunProbe;
 pub(crate) use run::{Run, RunCursor, Table};
+#[cfg(any(test, fuzzing))]
+pub(crate) use set::parse_current;
 pub(crate) use set::{Home, VersionSet};
 pub use set::{Manifest, ManifestState};
 

@@ -173,7 +173,12 @@ impl Manifest {
             return Err(Error::InvalidArgument(what));
         };
         let reader = RecordReader::open(fs, path, LogKind::Manifest, database, file_id)?;
-        let mut reader = reader.ok_or_else(|| Error::corruption(path, 0, "expected a header"))?;
+        let reader = reader.ok_or_else(|| Error::corruption(path, 0, "expected a header"))?;
+        Manifest::of_records(reader, path)
+    }
+
+    /// Reads the edits of an opened file.
+    pub(crate) fn of_records(mut reader: RecordReader, path: &Path) -> Result<Manifest> {
         let mut edits = Vec::new();
         while let Some(record) = reader.next()? {
             if record.record_type != RecordType::Edit {
@@ -234,7 +239,7 @@ fn current_text(manifest: FileId, database: DatabaseId) -> String {
     format!("{text} {:08x}\n", crc32c::crc32c(text.as_bytes()))
 }
 
-fn parse_current(text: &[u8]) -> Option<(FileId, DatabaseId)> {
+pub(crate) fn parse_current(text: &[u8]) -> Option<(FileId, DatabaseId)> {
     let text = std::str::from_utf8(text).ok()?;
     let mut words = text.split_ascii_whitespace();
     let FileKind::Manifest(manifest) = FileKind::parse(words.next()?)? else { return None };

@@ -500,3 +500,41 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert_eq!(String::from_utf8(ended.stderr).unwrap(), "", "{format}");
     }
 }
+
+#[test]
+fn a_damaged_database_is_repaired_into_a_new_one() {
+    let dir = database();
+    let path = text(dir.path());
+    let other = tempfile::tempdir().unwrap();
+    let (sound, repaired) = (other.path().join("sound"), other.path().join("repaired"));
+    assert_eq!(rows(&["repair", path, text(&sound)], "repair")[0]["lost"], 0);
+    let records = |dir: &Path| {
+        let db = Db::open(dir, Options::default()).unwrap();
+        sample().iter().filter(|(key, ts, _)| db.exact(key, *ts).unwrap().is_some()).count()
+    };
+    let before = records(&sound);
+
+    let table = &files(dir.path(), ".sst")[0];
+    let mut bytes = fs::read(table).unwrap();
+    bytes[100] ^= 1;
+    fs::write(table, &bytes).unwrap();
+    let verified = kvtool(&["verify", "--deep", path]);
+    assert!(verified.stderr.contains("keys from \"") && verified.code == 4, "{}", verified.stderr);
+    let row = |ended: &Ended, kind: &str| {
+        let rows = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.filter(|row| row["row"] == kind).collect::<Vec<_>>()
+    };
+    assert_eq!(row(&verified, "damage")[0]["offset"], 0);
+    let dry = kvtool(&["repair", "--dry-run", path]);
+    assert_eq!(dry.code, 4, "{}", dry.stderr);
+    assert!(!repaired.exists() && fs::read(table).unwrap() == bytes);
+    let ended = kvtool(&["repair", path, text(&repaired)]);
+    assert_eq!((ended.code, &ended.stderr), (4, &dry.stderr));
+    let lost = &row(&ended, "lost")[0];
+    assert_eq!((&lost["file"], &lost["blocks"]), (&json!(text(table)), &json!(1)));
+    assert!(ended.stderr.contains("may be older than they were"), "{}", ended.stderr);
+    assert_eq!(kvtool(&["verify", "--deep", text(&repaired)]).code, 0);
+    assert!((1..before).contains(&records(&repaired)));
+    assert_eq!(kvtool(&["repair", path, text(&repaired)]).code, 2, "it goes to a new directory");
+    assert_eq!(kvtool(&["repair", path]).code, 2);
+}

@@ -343,3 +343,50 @@ fn a_file_of_another_database_or_place_is_refused() {
         TableReader::open(&fs, Path::new(""), DatabaseId(8), &meta, context(0)).unwrap_err();
     assert!(other.to_string().contains("as the manifest says"), "{other}");
 }
+
+/// A merge copies chunks until the dictionary of its table is full; those that it has no room for are
+/// decoded, and written without a template where that has no room either.
+#[test]
+fn chunks_that_a_full_dictionary_has_no_room_for_are_decoded() {
+    // Rows that share so long a text that a chunk holds those of one key.
+    let letters = |key: usize| -> String {
+        let letter = |i: usize| {
+            char::from(b'a' + (KeyHash::of(&(key * 6600 + i).to_le_bytes()).0 % 26) as u8)
+        };
+        (0..6600).map(letter).collect()
+    };
+    let records_of = |first: usize| -> Records {
+        let rows = (first..first + 100).flat_map(|key| {
+            let text = letters(key);
+            (0..5).map(move |ts| {
+                let value = format!("{{\"text\":\"{text}\",\"n\":{}}}", ts * 7 % 4);
+                let key = format!("key{key:04}").into_bytes();
+                ((key, ts), (Tag::put(ValueType::Json), value.into_bytes()))
+            })
+        });
+        rows.collect()
+    };
+    let fs = SimFs::new(0);
+    let inputs = [records_of(0), records_of(100)];
+    let mut builder = TableBuilder::create(&fs, Path::new(""), DATABASE, FileId(9)).unwrap();
+    let (mut copied, mut decoded) = (0, 0);
+    for (id, records) in (4..).map(FileId).zip(&inputs) {
+        let table = open(&fs, &build_as(&fs, id, records).unwrap()).unwrap();
+        let mut cursor = TableCursor::new(table);
+        cursor.seek_place(b"", Timestamp::MIN).unwrap();
+        while let Some(chunk) = cursor.stored_chunk() {
+            let taken = builder.add_chunk(&chunk).unwrap();
+            (copied, decoded) = (copied + u32::from(taken), decoded + u32::from(!taken));
+            cursor.pass_chunk().unwrap();
+        }
+    }
+    assert!(copied > 100 && decoded > 10, "{copied} copied, {decoded} decoded");
+    let meta = builder.finish(RunRank(3), (1, 1000)).unwrap();
+    let table = open(&fs, &meta).unwrap();
+    let all: Records = inputs.into_iter().flatten().collect();
+    assert_eq!(meta.properties.records, all.len() as u64);
+    assert!(scan(&table, b"", Timestamp::MIN).unwrap() == all);
+    for (key, ts) in all.keys().step_by(7) {
+        assert!(floor(&table, key, *ts).unwrap() == expected_floor(&all, key, *ts));
+    }
+}

@@ -5,6 +5,7 @@
 //! `KVTIMEDB_DAMAGE_ROUNDS` says how many damaged copies are looked at, `KVTIMEDB_DAMAGE_SEED` of which
 //! databases: each of a hundred rounds has one of its own.
 
+mod every_byte;
 mod forged;
 mod kinds;
 mod repair;

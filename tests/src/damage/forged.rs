@@ -81,7 +81,9 @@ fn exercise(fs: &SimFs, keys: &[&[u8]]) {
         }
         let lookups: Vec<_> = [Timestamp::MIN, 0, 100, Timestamp::MAX].map(|at| (*key, at)).into();
         let _ = (db.asof(&lookups), db.explain(key, 50));
-        lookups.into_iter().for_each(|(key, at)| drop(db.floor(key, at)));
+        for (key, at) in lookups {
+            let _ = db.floor(key, at);
+        }
     }
     for order in [Order::Ascending, Order::Descending] {
         if let Ok(mut scan) = db.scan(KeyRange::all(), 60, order) {

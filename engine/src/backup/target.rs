@@ -87,8 +87,8 @@ impl Target {
             None => None,
         };
         let files = directory::list(&**fs, dir)?;
-        if before.is_none() && !files.contains(&FileKind::Unfinished) {
-            mark_unfinished(&**fs, dir)?;
+        if before.is_none() {
+            mark_unfinished(&**fs, dir, &files)?;
         }
         let next_file = directory::next_file(&files, 1);
         let home = Home::new(Arc::clone(fs), dir.to_owned(), database, table_context(), next_file);
@@ -112,16 +112,15 @@ impl Target {
 
     /// An error if what is here already has operations behind `seq`.
     pub(super) fn check_not_newer_than(&self, seq: SeqNo) -> Result<()> {
-        match &self.before {
-            Some(Before { last_seq, .. }) if *last_seq > seq => {
-                Err(Error::InvalidArgument(format!(
-                    "{} holds a newer state, up to sequence number {last_seq}; the source goes to {seq}: \
-                 back up into another directory",
-                    self.dir().display()
-                )))
-            }
-            _ => Ok(()),
-        }
+        let Some(before) = self.before.as_ref().filter(|before| before.last_seq > seq) else {
+            return Ok(());
+        };
+        Err(Error::InvalidArgument(format!(
+            "{} holds a newer state, up to sequence number {}; the source goes to {seq}: back up into \
+             another directory",
+            self.dir().display(),
+            before.last_seq
+        )))
     }
 
     /// Gives a table of an open database a name here too; `false` where the file system can't.
@@ -325,11 +324,14 @@ fn check_takes_copy(fs: &dyn Fs, dir: &Path, may_hold_one: bool) -> Result<()> {
     }
 }
 
-fn mark_unfinished(fs: &dyn Fs, dir: &Path) -> Result<()> {
-    let path = dir.join(UNFINISHED_NAME);
-    let file = fs.create(&path).at("create", &path)?;
-    let marked = file.write_at(0, UNFINISHED_TEXT.as_bytes()).at("write", &path);
-    let marked = marked.and_then(|()| file.sync().at("sync", &path));
-    let marked = marked.and_then(|()| fs.sync_dir(dir).at("sync", dir));
-    marked.inspect_err(|_| drop(fs.remove(&path)))
+/// Makes the mark durable. One that is there may be of a process that died before it was.
+fn mark_unfinished(fs: &dyn Fs, dir: &Path, files: &[FileKind]) -> Result<()> {
+    if !files.contains(&FileKind::Unfinished) {
+        let path = dir.join(UNFINISHED_NAME);
+        let file = fs.create(&path).at("create", &path)?;
+        let written = file.write_at(0, UNFINISHED_TEXT.as_bytes()).at("write", &path);
+        let written = written.and_then(|()| file.sync().at("sync", &path));
+        written.inspect_err(|_| drop(fs.remove(&path)))?;
+    }
+    fs.sync_dir(dir).at("sync", dir)
 }

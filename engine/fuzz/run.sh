@@ -73,8 +73,8 @@ for target in "${targets[@]}"; do
         crashed=1
     fi
     seconds=$(($(date +%s) - start))
-    done=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-    printf '%-12s %12s %8s %12s %8s\n' "$target" "${done:-?}" "$seconds" \
-        "$((${done:-0} / (seconds > 0 ? seconds : 1)))" "$crashes"
+    executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    printf '%-12s %12s %8s %12s %8s\n' "$target" "${executed:-?}" "$seconds" \
+        "$((${executed:-0} / (seconds > 0 ? seconds : 1)))" "$crashes"
 done
 exit "$crashed"

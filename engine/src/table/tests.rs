@@ -342,6 +342,9 @@ fn a_file_of_another_database_or_place_is_refused() {
     let other =
         TableReader::open(&fs, Path::new(""), DatabaseId(8), &meta, context(0)).unwrap_err();
     assert!(other.to_string().contains("as the manifest says"), "{other}");
+    // Merges are chosen by lengths, which they add up.
+    let longer = open(&fs, &TableMeta { file_bytes: u64::MAX, ..meta }).unwrap_err();
+    assert!(longer.to_string().contains("bytes, as the manifest says"), "{longer}");
 }
 
 /// A merge copies chunks until the dictionary of its table is full; those that it has no room for are

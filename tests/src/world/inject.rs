@@ -1,7 +1,7 @@
 //! An I/O error, or a full disk, at each call of each thread that writes, by strace: what the failed
 //! call was to make durable is not acknowledged; writes are refused from then on until a restart, or
-//! go on after a full disk; reads go on, and a restart finds all that was acknowledged. A server that meets the error while it starts says so
-//! and ends, and the next start finds everything.
+//! go on after a full disk; reads go on, and a restart finds all that was acknowledged. A server that
+//! meets the error while it starts says so and ends, and the next start finds everything.
 //!
 //! Guards against: a sync that is tried again after it failed, an error that is dropped on the way
 //! from a background thread, a half-begun start that the next one takes for whole.

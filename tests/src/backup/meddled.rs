@@ -100,6 +100,10 @@ impl Fs for Meddled {
         self.fs.list(dir)
     }
 
+    fn random(&self) -> u64 {
+        self.fs.random()
+    }
+
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {
         self.fs.lock(path, holder)
     }

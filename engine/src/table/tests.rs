@@ -326,7 +326,7 @@ fn an_index_does_not_outgrow_its_blocks() {
     };
     assert!(parse(16 << 10).is_ok());
     let error = parse(1).unwrap_err();
-    assert_eq!(error.what, "first keys within their length in all");
+    assert_eq!(error.what, "keys that fit their blocks");
 }
 
 #[test]

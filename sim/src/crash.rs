@@ -165,7 +165,7 @@ impl Judge<'_> {
 pub(crate) fn damage(fs: &SimFs, older: Option<&SimFs>, rng: &mut Rng) -> Option<(String, bool)> {
     const SECTOR: usize = 512;
     let mut files = fs.file_names();
-    files.retain(|path| !path.ends_with("LOCK"));
+    files.retain(|path| path.starts_with(DIR) && !path.ends_with("LOCK"));
     let path = rng.choice(&files)?.clone();
     let mut bytes = fs.read_file(&path)?;
     let sectors = bytes.len().div_ceil(SECTOR).max(1);

@@ -48,6 +48,8 @@ pub(crate) enum Action {
     Compact,
     /// Reads every byte again.
     Scrub,
+    /// Makes a copy of the database, and looks into it.
+    Checkpoint,
     /// Begins a read that goes on while the database changes.
     BeginRead,
     /// Takes some reads further.
@@ -126,7 +128,8 @@ fn action(rng: &mut Rng, settings: &Settings, writing: &mut Writing) -> Action {
         70..75 => Action::Flush,
         75..78 => Action::Compact,
         78..81 => Action::BeginRead,
-        81..85 => Action::ReadOn,
+        81..84 => Action::ReadOn,
+        84 => Action::Checkpoint,
         85 => Action::Scrub,
         86 => Action::Check,
         87..90 => Action::Rot,

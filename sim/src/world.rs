@@ -49,6 +49,8 @@ struct State {
     ended: bool,
     /// The disk as it once was.
     older: Option<SimFs>,
+    /// How many were tried.
+    checkpoints: u64,
     under_way: UnderWay,
 }
 
@@ -77,6 +79,7 @@ impl World {
             lied: None,
             ended: false,
             older: None,
+            checkpoints: 0,
             under_way: UnderWay { seed, ..UnderWay::default() },
         };
         let committed = Arc::default();
@@ -131,6 +134,7 @@ impl World {
                 self.flush(&db);
                 self.maintained(&db, db.compact(), |_| {});
             }
+            Action::Checkpoint => self.checkpoint(&db, rng),
             Action::Scrub => self.scrub(&db),
             Action::BeginRead => self.begin_read(&db, rng),
             Action::ReadOn => self.read_on(rng),
@@ -230,6 +234,37 @@ impl World {
 
     fn flush(&self, db: &Db) {
         self.maintained(db, db.flush(), Ledger::flushed);
+    }
+
+    /// A copy holds all that was acknowledged, and answers as the database does.
+    fn checkpoint(&self, db: &Db, rng: &mut Rng) {
+        let dir = {
+            let state = &mut *self.state.lock();
+            state.checkpoints += 1;
+            format!("/checkpoint-{}", state.checkpoints)
+        };
+        let made = db.checkpoint(&dir);
+        let made_at = made.as_ref().map(|checkpoint| checkpoint.seq).ok();
+        self.maintained(db, made.map(drop), Ledger::flushed);
+        let (Some(seq), lied) = (made_at, self.state.lock().lied.is_some()) else { return };
+        let fs = self.state.lock().fs.fork();
+        fs.clear_faults();
+        // What it is made of is durable.
+        fs.crash(Survival::Synced);
+        let options = Options { fs: Arc::new(fs), ..self.options() };
+        let Some((_, oracle)) = self.oracle_at(seq).filter(|_| seq == db.visible_seq()) else {
+            return self.fail(format!("a checkpoint is of sequence number {seq}"));
+        };
+        match Db::open(&dir, options) {
+            Ok(copy) => {
+                let comparison = oracle.compare_some(&copy, rng);
+                if !comparison.wrong.is_empty() || !(lied || comparison.refused.is_empty()) {
+                    self.fail(format!("a checkpoint: {comparison}"));
+                }
+            }
+            Err(_) if lied => {}
+            Err(error) => self.fail(format!("a checkpoint: {error}")),
+        }
     }
 
     /// On a disk that has not lied, a look at every byte finds nothing.

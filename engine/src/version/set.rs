@@ -18,7 +18,7 @@ use super::edit::VersionEdit;
 use super::run::Table;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, read_all};
-use crate::key::{CURRENT_NAME, DatabaseId, FILE_ID_MAX, FileId, FileKind, SEQ_NO_MAX, SeqNo};
+use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo};
 use crate::record::{LogKind, RecordReader, RecordType, RecordWriter};
 use crate::table::{TableContext, TableMeta, TableReader};
 
@@ -117,9 +117,6 @@ impl ManifestState {
     /// that is to come.
     fn check_bounds(&self) -> Result<(), String> {
         let (next_file, flushed_seq) = (self.next_file, self.flushed_seq);
-        if next_file > FILE_ID_MAX || flushed_seq > SEQ_NO_MAX {
-            return Err("expected file ids and sequence numbers within their range".to_owned());
-        }
         let oldest_wal = self.oldest_wal.map_or(0, |id| id.0);
         let ids = self.tables.iter().flat_map(|table| [table.id.0, table.rank.0]);
         if let Some(id) = ids.chain([oldest_wal]).find(|&id| id >= next_file) {

@@ -45,6 +45,8 @@ struct State {
     failure: Option<String>,
     /// Batches that the disk's lies can't have taken, once it has begun to lie.
     lied: Option<usize>,
+    /// A scrub has met what the disk could not read.
+    unreadable: bool,
     /// The disk refused to go on after a lie, and the scenario is over.
     ended: bool,
     /// The disk as it once was.
@@ -77,6 +79,7 @@ impl World {
             tally: Tally { scenarios: 1, ..Tally::default() },
             failure: None,
             lied: None,
+            unreadable: false,
             ended: false,
             older: None,
             checkpoints: 0,
@@ -269,12 +272,15 @@ impl World {
 
     /// On a disk that has not lied, a look at every byte finds nothing.
     fn scrub(&self, db: &Db) {
-        match db.scrub() {
-            Ok(report) if report.damaged == 0 => {}
-            Ok(_) | Err(_) if self.state.lock().lied.is_some() => {}
-            // A disk that fails to read is damage as far as a scrub can tell.
-            Ok(_) | Err(Error::Io { .. }) if self.settings.faulty => {}
-            found => self.fail(format!("a scrub finds {found:?}")),
+        let scrubbed = db.scrub();
+        let state = &mut *self.state.lock();
+        match scrubbed {
+            Ok(report) if report.damaged == 0 => state.unreadable = false,
+            Ok(_) | Err(_) if state.lied.is_some() => {}
+            // What the disk failed to read is refused until a scrub can read it.
+            Ok(_) if self.settings.faulty => state.unreadable = true,
+            Err(error) if self.settings.faulty && !matches!(error, Error::Corruption { .. }) => {}
+            found => drop(state.failure.get_or_insert(format!("a scrub finds {found:?}"))),
         }
     }
 
@@ -337,14 +343,14 @@ impl World {
         }
     }
 
-    /// An answer was refused, which only a disk that has lied may cause, or a close under way.
+    /// An answer was refused, which only a disk that has lied or can't read may cause, or a close under way.
     fn refused(&self, error: &Error) {
         if matches!(error, Error::Closed) {
             return;
         }
         let state = &mut *self.state.lock();
         state.tally.refused += 1;
-        if state.lied.is_none() {
+        if state.lied.is_none() && !state.unreadable {
             state.failure.get_or_insert(format!("an answer was refused: {error}"));
         }
     }

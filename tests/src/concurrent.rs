@@ -19,6 +19,7 @@ use kvtimedb_engine::{
     Background, Db, Durability, Error, Options, Order, Result, SeqNo, WriteBatch,
 };
 
+use crate::common::setting;
 use crate::oracle::{DIR, noise, options, versions};
 
 const WRITERS: usize = 4;
@@ -238,8 +239,7 @@ impl Drop for End<'_> {
 
 #[test]
 fn threads_lose_nothing_and_see_no_half_batches() {
-    let rounds = std::env::var("KVTIMEDB_CONCURRENT_ROUNDS");
-    let rounds = rounds.map_or(16, |rounds| rounds.parse().expect("a number of rounds"));
+    let rounds = setting("KVTIMEDB_CONCURRENT_ROUNDS", 16);
     let mut committed = 0;
     for seed in 0..rounds {
         let mut rng = Rng::with_seed(seed);

@@ -16,6 +16,7 @@
 use kvtimedb_engine::fs::{SimFs, Survival};
 use kvtimedb_engine::{Db, Durability, Options, Result};
 
+use crate::common::setting;
 use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
 
 const SURVIVALS: [Survival; 3] = [Survival::Synced, Survival::Everything, Survival::Random];
@@ -237,8 +238,7 @@ impl Walk {
 }
 
 fn walk(durability: Durability, steps: Vec<Step>, points_min: u64) {
-    let seeds = std::env::var("KVTIMEDB_CRASH_SEEDS").ok();
-    let seeds = seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(1);
+    let seeds = setting("KVTIMEDB_CRASH_SEEDS", 1);
     let mut walk = Walk { prefixes: prefixes(&steps), steps, durability, points: 0 };
     for seed in 0..seeds {
         walk.walk(seed);

@@ -6,13 +6,14 @@ use std::thread::available_parallelism;
 
 use kvtimedb_sim::{Scenario, replay, search};
 
+use crate::common::setting;
+
 /// What a slice comes to; `KVTIMEDB_CRASH_POINTS` changes it.
 const CRASH_POINTS: u64 = 6000;
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_wrong_is_answered() {
-    let crash_points = std::env::var("KVTIMEDB_CRASH_POINTS").ok();
-    let crash_points = crash_points.map_or(CRASH_POINTS, |text| text.parse().expect("a number"));
+    let crash_points = setting("KVTIMEDB_CRASH_POINTS", CRASH_POINTS);
     let threads = available_parallelism().map_or(1, NonZeroUsize::get);
     match search(0, crash_points, threads) {
         Ok(tally) => {

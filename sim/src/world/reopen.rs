@@ -21,6 +21,7 @@ impl World {
     fn let_go(&self) {
         let (db, readers) = {
             let state = &mut *self.state.lock();
+            state.unreadable = false;
             (state.db.take(), std::mem::take(&mut state.readers))
         };
         drop(readers);

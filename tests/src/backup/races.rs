@@ -18,6 +18,7 @@ use kvtimedb_engine::{Background, Db, Durability, Error, Options, ValueRef};
 use super::meddled::Meddled;
 use super::{back_up, contents, tables};
 use crate::checkpoint::{COPY, assert_holds, assert_sound, batches, prefix_of, written};
+use crate::common::setting;
 use crate::oracle::{DIR, Op, Oracle, batch, noise, options};
 
 /// A database that does something between two calls of the backup.
@@ -60,8 +61,7 @@ impl Busy {
 #[test]
 fn whatever_happens_between_two_reads_a_backup_is_a_prefix() {
     const BATCHES: usize = 30;
-    let seeds = std::env::var("KVTIMEDB_BACKUP_SEEDS").ok();
-    let seeds = seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(150);
+    let seeds = setting("KVTIMEDB_BACKUP_SEEDS", 150);
     let (mut passes, mut behind) = (0, 0);
     for seed in 0..seeds {
         let fs = SimFs::new(seed);

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -65,6 +66,8 @@ impl Drop for KilledOnDrop {
 pub(crate) struct Ended {
     /// `None` if a signal ended it.
     pub(crate) code: Option<i32>,
+    /// Which signal, if one did.
+    pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -120,7 +123,7 @@ impl Process {
         let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
         let status =
             status.unwrap_or_else(|| panic!("it hangs; stdout: {stdout}; stderr: {stderr}"));
-        Ended { code: status.code(), stdout, stderr }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr }
     }
 }
 

@@ -15,6 +15,7 @@ use kvtimedb_engine::{Db, Error, KeyRange, Order, Timestamp};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{DIR, Image, NEW_DIR, image_options, is_wal};
+use crate::common::setting;
 
 const FOOTER_BYTES: usize = 104;
 const CHECKSUM_AT: usize = 88;
@@ -103,8 +104,8 @@ fn exercise(fs: &SimFs, keys: &[&[u8]]) {
 
 /// A round has its own forgery, and shares its image with others.
 fn for_each_round(forge: impl Fn(&Image, &mut fastrand::Rng)) {
-    let rounds = super::number_of("KVTIMEDB_DAMAGE_ROUNDS", ROUNDS);
-    let first_seed = super::number_of("KVTIMEDB_DAMAGE_SEED", 1);
+    let rounds = setting("KVTIMEDB_DAMAGE_ROUNDS", ROUNDS);
+    let first_seed = setting("KVTIMEDB_DAMAGE_SEED", 1);
     for (seed, done) in (first_seed..).zip((0..rounds).step_by(50)) {
         let image = Image::new(seed);
         let mut rng = fastrand::Rng::with_seed(seed);

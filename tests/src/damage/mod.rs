@@ -16,6 +16,7 @@ use kvtimedb_engine::fs::SimFs;
 use kvtimedb_engine::inspect::{Depth, Lost, Salvaged, salvage, verify_directory};
 use kvtimedb_engine::{Db, Durability, Entry, Error, Options, Order, Timestamp, ValueType};
 
+use crate::common::setting;
 use crate::oracle::{Change, DIR, Op, Oracle, batch, noise, options, versions};
 use kinds::Damaged;
 
@@ -46,8 +47,12 @@ enum Verdict {
 
 impl Image {
     fn new(seed: u64) -> Image {
+        Image::on_disk(SimFs::new(seed), seed)
+    }
+
+    /// Written the same for the same seed; the database's id is the disk's choice.
+    fn on_disk(fs: SimFs, seed: u64) -> Image {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let fs = SimFs::new(seed);
         let mut image = Image {
             fs,
             ops: Vec::new(),
@@ -306,18 +311,13 @@ fn random_ops(rng: &mut fastrand::Rng) -> Vec<Op> {
     (0..count).map(|i| op(i, rng)).collect()
 }
 
-fn number_of(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| panic!("{name}: not a number: {text}"))
-}
-
 #[test]
 fn no_damage_makes_an_answer_wrong_or_is_lost_in_a_repair() {
-    let rounds = number_of("KVTIMEDB_DAMAGE_ROUNDS", ROUNDS as u64) as usize;
-    let first_seed = number_of("KVTIMEDB_DAMAGE_SEED", 1);
+    let rounds = setting("KVTIMEDB_DAMAGE_ROUNDS", ROUNDS);
+    let first_seed = setting("KVTIMEDB_DAMAGE_SEED", 1);
     for (seed, done) in (first_seed..).zip((0..rounds).step_by(ROUNDS_A_DATABASE)) {
         let image = Image::new(seed);
-        let other = Image::new(seed);
+        let other = Image::on_disk(SimFs::new(!seed), seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         for round in done..rounds.min(done + ROUNDS_A_DATABASE) {
             let damaged = kinds::damage(&image, &other, &mut rng);

@@ -7,11 +7,11 @@ use crate::batch::Op;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::iter::Cursor;
-use crate::key::{FileId, FileKind, RunRank, SEQ_NO_MAX, SeqNo, Timestamp};
+use crate::key::{DatabaseId, FileId, FileKind, RunRank, SEQ_NO_MAX, SeqNo, Timestamp};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableBuilder;
 use crate::version::{Home, ManifestState, Table, directory};
-use crate::wal;
+use crate::wal::{self, Replayed};
 
 /// Writes the records of a memtable that nobody writes to any more, and reads the file back before
 /// anyone relies on it. The file is durable; its name in the directory is not yet. `None` where the
@@ -59,6 +59,20 @@ pub(crate) struct Log<'a> {
     pub(crate) state: &'a ManifestState,
 }
 
+impl Log<'_> {
+    /// Hands every operation that no table holds to `apply`; errors are those of [`wal::replay`].
+    pub(crate) fn replay(
+        &self,
+        database: DatabaseId,
+        apply: &mut dyn FnMut(SeqNo, Op<'_>) -> Result<()>,
+    ) -> Result<Replayed> {
+        let oldest = self.state.oldest_wal.unwrap_or(FileId(0));
+        let segments = directory::wal_segments(self.files, oldest);
+        let first_seq = self.state.flushed_seq + 1;
+        wal::replay(self.fs, self.dir, database, &segments, oldest, first_seq, apply)
+    }
+}
+
 /// Replays a log of the home's database into tables of the home. Returns them, oldest first, and the
 /// last sequence number. The tables are as [`flush_memtable`] leaves them; after an error none is left.
 pub(crate) fn flush_log(
@@ -66,13 +80,8 @@ pub(crate) fn flush_log(
     memtable_bytes_max: usize,
     log: &Log<'_>,
 ) -> Result<(Vec<Arc<Table>>, SeqNo)> {
-    let oldest = log.state.oldest_wal.unwrap_or(FileId(0));
-    let segments = directory::wal_segments(log.files, oldest);
-    let first_seq = log.state.flushed_seq + 1;
     let mut replay = Replay { home, memtable_bytes_max, memtable: None, tables: Vec::new() };
-    let mut apply = |seq, op: Op<'_>| replay.apply(seq, &op);
-    let (fs, dir, database) = (log.fs, log.dir, home.database);
-    let replayed = wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut apply);
+    let replayed = log.replay(home.database, &mut |seq, op| replay.apply(seq, &op));
     let replayed = replayed.and_then(|replayed| replay.flush().map(|()| replayed));
     let replayed = replayed.inspect_err(|_| {
         home.remove_tables(replay.tables.iter().map(|table| table.meta.id));

@@ -200,8 +200,9 @@ impl From<EntryRef<'_>> for Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u64);
 
-/// File ids use 63 bits: one that is given out has others above it.
-pub(crate) const FILE_ID_MAX: u64 = (1 << 63) - 1;
+/// The greatest file id that is read in a name or a manifest. A database that has come so far is not gone
+/// on with: what it gave out next could not be read.
+pub(crate) const FILE_ID_MAX: u64 = (1 << 62) - 1;
 
 impl FileId {
     /// `000123.sst`

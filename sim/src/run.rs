@@ -93,7 +93,8 @@ impl fmt::Display for Failure {
             writeln!(f, "  {:4}  {shown}", step.number)?;
         }
         let steps = numbers.join(",");
-        write!(f, "replay: SEED={seed} STEPS={steps} cargo run --release -p kvtimedb-sim")
+        let steps = if steps.is_empty() { steps } else { format!("STEPS={steps} ") };
+        write!(f, "replay: SEED={seed} {steps}cargo run --release -p kvtimedb-sim")
     }
 }
 
@@ -129,7 +130,9 @@ pub fn search(from: u64, crash_points: u64, threads: usize) -> Result<Tally, Box
             let scenario = Scenario::of(next_seed.fetch_add(1, Ordering::Relaxed));
             match replay(&scenario) {
                 Ok(tally) => *total.lock() += tally,
-                Err(what) => drop(failed.lock().get_or_insert((scenario, what)).clone()),
+                Err(what) => {
+                    failed.lock().get_or_insert((scenario, what));
+                }
             }
         }
     };

@@ -45,6 +45,8 @@ struct State {
     failure: Option<String>,
     /// Batches that the disk's lies can't have taken, once it has begun to lie.
     lied: Option<usize>,
+    /// Calls may have failed since the database was opened.
+    troubled: bool,
     /// A scrub has met what the disk could not read.
     unreadable: bool,
     /// The disk refused to go on after a lie, and the scenario is over.
@@ -79,6 +81,7 @@ impl World {
             tally: Tally { scenarios: 1, ..Tally::default() },
             failure: None,
             lied: None,
+            troubled: false,
             unreadable: false,
             ended: false,
             older: None,
@@ -144,9 +147,7 @@ impl World {
             Action::Check => self.check(&db, rng),
             Action::Rot => self.rot(rng),
             Action::Close => {
-                if db.close().is_ok() {
-                    self.state.lock().ledger.flushed();
-                }
+                self.maintained(&db, db.close(), Ledger::flushed);
                 drop(db);
                 self.reopen();
             }
@@ -218,10 +219,12 @@ impl World {
             Ok(_) => {
                 return state.ledger.acknowledge(self.settings.durability == Durability::Sync);
             }
-            Err(error) if heals(error) => return state.ledger.withdraw(),
+            Err(error) if heals(error) && (state.troubled || state.under_way.nested) => {
+                return state.ledger.withdraw();
+            }
             Err(Error::Poisoned { .. }) if was_poisoned => return state.ledger.withdraw(),
-            Err(_) if db.poisoned().is_some() => return,
-            Err(error) => format!("a write failed and did not poison the database: {error}"),
+            Err(_) if state.troubled && db.poisoned().is_some() => return,
+            Err(error) => format!("a write failed without a cause, or without a trace: {error}"),
         };
         state.failure.get_or_insert(what);
     }
@@ -278,21 +281,35 @@ impl World {
             Ok(report) if report.damaged == 0 => state.unreadable = false,
             Ok(_) | Err(_) if state.lied.is_some() => {}
             // What the disk failed to read is refused until a scrub can read it.
-            Ok(_) if self.settings.faulty => state.unreadable = true,
-            Err(error) if self.settings.faulty && !matches!(error, Error::Corruption { .. }) => {}
+            Ok(report)
+                if state.troubled
+                    && report
+                        .damage
+                        .iter()
+                        .all(|it| !matches!(it.error, Error::Corruption { .. })) =>
+            {
+                state.unreadable = true;
+            }
+            Err(error) if state.troubled && !matches!(error, Error::Corruption { .. }) => {}
             found => drop(state.failure.get_or_insert(format!("a scrub finds {found:?}"))),
         }
     }
 
-    /// A failure must show, and last, unless it is one that heals.
+    /// A failure must have a cause, and show, and last, unless it is one that heals.
     fn maintained(&self, db: &Db, done: Result<()>, and_then: impl FnOnce(&mut Ledger)) {
+        let state = &mut *self.state.lock();
         match done {
-            Ok(()) => and_then(&mut self.state.lock().ledger),
-            Err(error) if heals(&error) => {}
-            Err(_) if db.poisoned().is_some() || db.compaction_error().is_some() => {}
-            // A merge that a caller asked for has told its caller.
-            Err(Error::Io { .. } | Error::Corruption { .. }) => {}
-            Err(error) => self.fail(format!("maintenance failed: {error}")),
+            Ok(()) => and_then(&mut state.ledger),
+            // Within a flush there is no other one.
+            Err(Error::Busy) if state.under_way.nested => {}
+            Err(error) if state.troubled && heals(&error) => {}
+            Err(_) if state.troubled && has_stopped(db) => {}
+            // A merge, or a checkpoint, that a caller asked for has told its caller.
+            Err(Error::Io { .. }) if state.troubled => {}
+            Err(Error::Corruption { .. }) if state.lied.is_some() || state.unreadable => {}
+            Err(error) => {
+                state.failure.get_or_insert(format!("maintenance failed without a cause: {error}"));
+            }
         }
     }
 
@@ -391,6 +408,7 @@ impl World {
             state.lied.get_or_insert(state.ledger.witnessed());
         }
         state.tally.faults += 1;
+        state.troubled = true;
         state.fs.inject(fault.clone());
     }
 
@@ -436,4 +454,8 @@ impl World {
 /// Nothing was written, and a later try may succeed.
 fn heals(error: &Error) -> bool {
     matches!(error, Error::DiskFull { .. } | Error::TooManyFiles { .. } | Error::Busy)
+}
+
+fn has_stopped(db: &Db) -> bool {
+    db.poisoned().is_some() || db.compaction_error().is_some()
 }

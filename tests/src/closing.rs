@@ -335,10 +335,8 @@ fn failed_opens_leave_nothing() {
     for (op, pattern, nth) in [
         (FsOp::Create, ".wal", 1),
         (FsOp::Write, ".wal", 1),
-        (FsOp::SyncDir, "", 1),
         (FsOp::Create, "MANIFEST", 1),
         (FsOp::Write, "MANIFEST", 2),
-        (FsOp::SyncDir, "", 2),
         (FsOp::Create, "CURRENT", 1),
         (FsOp::Write, "CURRENT", 1),
         (FsOp::Rename, "CURRENT", 1),

@@ -444,3 +444,52 @@ fn check_lying_write(kind: FaultKind, pattern: &str, nth: u64, seed: u64) {
         other => panic!("{context}: {other:?}"),
     }
 }
+
+/// The edit that names the newest table is damaged, and was the manifest's last: it passes for one that
+/// was torn. The open is refused, as the log that the table stands for is gone; it once removed the
+/// table first, which no edit seemed to name, and with it all that a repair could have saved.
+#[test]
+fn a_refused_open_takes_nothing_away() {
+    let fs = SimFs::new(1);
+    let db = Db::open(DIR, options(&fs)).unwrap();
+    db.put(b"k", 1, b"v").unwrap();
+    db.close().unwrap();
+    drop(db);
+    let manifest = fs.file_names().into_iter().find(|path| path.to_string_lossy().contains("MANI"));
+    let manifest = manifest.unwrap();
+    let bytes = fs.read_file(&manifest).unwrap();
+    let mut refused = 0;
+    for offset in 0..bytes.len() as u64 {
+        let fs = fs.fork();
+        fs.corrupt(&manifest, offset, 1 << (offset % 8));
+        let before: Vec<_> = fs.file_names();
+        if let Ok(db) = Db::open(DIR, options(&fs)) {
+            assert_eq!(db.latest(b"k").unwrap().unwrap().value, b"v", "{offset}");
+        } else {
+            refused += 1;
+            assert_eq!(fs.file_names(), before, "{offset}");
+        }
+    }
+    assert!(refused > 0);
+}
+
+/// An id so great that none could follow was taken for the last one given out: the next ones could not
+/// be read, and with them what was written to them.
+#[test]
+fn a_stranger_with_an_endless_name_is_refused_or_left_alone() {
+    for (name, is_refused) in [
+        ("4611686018427387903.sst", true),
+        ("4611686018427387904.sst", false),
+        ("9223372036854775807.wal", false),
+    ] {
+        let fs = SimFs::new(1);
+        Db::open(DIR, options(&fs)).unwrap().close().unwrap();
+        fs.put_file(format!("{DIR}/{name}"), []);
+        let opened = Db::open(DIR, options(&fs));
+        assert_eq!(
+            matches!(opened, Err(Error::Corruption { .. })),
+            is_refused,
+            "{name}: {opened:?}"
+        );
+    }
+}

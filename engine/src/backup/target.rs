@@ -90,7 +90,7 @@ impl Target {
         if before.is_none() {
             mark_unfinished(&**fs, dir, &files)?;
         }
-        let next_file = directory::next_file(&files, 1);
+        let next_file = directory::next_file(dir, &files, 1)?;
         let home = Home::new(Arc::clone(fs), dir.to_owned(), database, table_context(), next_file);
         let target = Target { home, ids_ahead, before, _lock: lock };
         target.remove_temporary_tables()?;

@@ -44,13 +44,13 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let (home, recovered) = match manifest {
         None => {
             directory::check_no_data(&*fs, dir, &files)?;
-            let home =
-                home(dir, &options, DatabaseId(fs.random()), directory::next_file(&files, 1));
+            let next_file = directory::next_file(dir, &files, 1)?;
+            let home = home(dir, &options, DatabaseId(fs.random()), next_file);
             (home, Recovered::default())
         }
         Some(manifest) => {
             let state = manifest.state()?;
-            let next_file = directory::next_file(&files, state.next_file);
+            let next_file = directory::next_file(dir, &files, state.next_file)?;
             let home = home(dir, &options, manifest.database, next_file);
             let recovered = recover(&home, &options, &files, &state)?;
             (home, recovered)
@@ -81,17 +81,29 @@ fn recover(
     state: &ManifestState,
 ) -> Result<Recovered> {
     let mut tables: Vec<_> = home.open_tables(state)?;
-    // Before anything is written: on a full disk, what failed opens left may be what fills it. Only what
-    // no manifest can ever have named: the last edit may be in the page cache alone, and a power failure
-    // brings back the tables that it removes.
-    home.remove_tables(files.iter().filter_map(|file| match file {
-        FileKind::Table(id) if id.0 >= state.next_file => Some(*id),
-        _ => None,
-    }));
     let log = Log { fs: &*home.fs, dir: &home.dir, files, state };
+    remove_unnamed(home, &log)?;
     let (flushed, last_seq) = flush_log(home, options.memtable_bytes_max, &log)?;
     tables.extend(flushed);
     Ok(Recovered { tables, last_seq })
+}
+
+/// Removes tables that no edit has named: on a full disk, what failed opens left may be what fills it.
+///
+/// Not those that the manifest gives up: the edit that does may be in the page cache alone, and a power
+/// failure brings it back without the edit. And none before the log is known to hold what they do: the
+/// edit that named them may be the one that is damaged.
+fn remove_unnamed(home: &Home, log: &Log<'_>) -> Result<()> {
+    let unnamed = log.files.iter().filter_map(|file| match file {
+        FileKind::Table(id) if id.0 >= log.state.next_file => Some(*id),
+        _ => None,
+    });
+    let unnamed: Vec<FileId> = unnamed.collect();
+    if !unnamed.is_empty() {
+        log.replay(home.database, &mut |_, _| Ok(()))?;
+        home.remove_tables(unnamed);
+    }
+    Ok(())
 }
 
 /// Begins a new log and a new manifest over what was recovered.

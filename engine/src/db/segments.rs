@@ -55,8 +55,9 @@ impl Core {
         if next.is_some() || self.check_writable().is_err() {
             return false;
         }
-        // The freeze that needs it tries again, and tells of its failure.
-        *next = self.begin_segment().ok();
+        // After a failure that heals, the freeze that needs it tries again, and tells. After any other one
+        // it must not: a sync that failed is not to be tried as if nothing had happened.
+        *next = self.begin_segment().map_err(|error| self.log_failed(error)).ok();
         next.is_some()
     }
 

@@ -14,7 +14,7 @@ use super::signals::{OnCommit, WriteRequest};
 use super::state::{Core, ImmutableMemtable, Writer};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
-use crate::key::SeqNo;
+use crate::key::{SEQ_NO_MAX, SeqNo};
 use crate::memtable::Memtable;
 use crate::options::{Background, Durability, IMMUTABLE_MEMTABLES_MAX};
 use crate::wal::WalWriter;
@@ -140,9 +140,13 @@ impl Core {
         if ops == 0 {
             return Ok(writer.next_seq - 1);
         }
+        let first_seq = writer.next_seq;
+        if first_seq + ops as u64 > SEQ_NO_MAX {
+            let what = format!("the sequence numbers are used up: the next one is {first_seq}");
+            return Err(Error::InvalidArgument(what));
+        }
         self.make_room(writer, ops, encoded_bytes)?;
 
-        let first_seq = writer.next_seq;
         self.make_durable(&mut writer.wal, first_seq, ops, group)?;
 
         let last_seq = self.apply(first_seq, group);
@@ -196,7 +200,7 @@ impl Core {
     }
 
     /// A full disk leaves the log as it was; after any other failure its state is unknown.
-    fn log_failed(&self, error: Error) -> Error {
+    pub(super) fn log_failed(&self, error: Error) -> Error {
         match error {
             Error::InvalidArgument(_) => error,
             _ if error.heals() => error,

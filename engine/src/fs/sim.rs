@@ -202,6 +202,11 @@ impl SimFs {
         self.state.lock().faults.push(fault);
     }
 
+    /// Whether there are faults that have not struck, or go on striking.
+    pub fn has_faults(&self) -> bool {
+        !self.state.lock().faults.is_empty()
+    }
+
     /// Takes back the faults that have not struck.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
@@ -467,8 +472,12 @@ impl Fs for SimFs {
         if let Some(other) = state.locks.get(&path) {
             return Ok(Err(other.clone()));
         }
-        state.dir(&split(&path).0)?;
-        state.put(&path, holder.as_bytes().to_vec());
+        // Its name is as durable as any other that is created.
+        let (dir, name) = split(&path);
+        if state.dir(&dir)?.get(&name).is_none() {
+            let inode = state.add_inode(Inode::durable(holder.as_bytes().to_vec()));
+            state.dir(&dir)?.change(inode, None, Some(&name));
+        }
         state.locks.insert(path.clone(), holder.to_owned());
         Ok(Ok(Box::new(SimLock::new(self, &state, path))))
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Manifest;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs, read_all};
-use crate::key::{CURRENT_NAME, FileId, FileKind, LOCK_NAME, UNFINISHED_NAME};
+use crate::key::{CURRENT_NAME, FILE_ID_MAX, FileId, FileKind, LOCK_NAME, UNFINISHED_NAME};
 use crate::record::HEADER_BYTES;
 
 /// Takes the directory's lock; [`Error::Locked`] if another handle has it.
@@ -24,16 +24,24 @@ pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileKind>> {
     Ok(names.iter().filter_map(|name| FileKind::parse(name)).collect())
 }
 
+/// How many ids an opened database has at least to give out.
+const FILE_IDS_AHEAD: u64 = 1 << 40;
+
 /// Above every id that the manifest gave out, which are those below `least`, and every file that a
-/// crash left behind.
-pub(crate) fn next_file(files: &[FileKind], least: u64) -> FileId {
+/// crash left behind. [`Error::Corruption`] where that leaves too few ids for the files to come.
+pub(crate) fn next_file(dir: &Path, files: &[FileKind], least: u64) -> Result<FileId> {
     let used = files.iter().filter_map(|file| match file {
         FileKind::Table(id) | FileKind::Wal(id) | FileKind::Manifest(id) => {
             Some(id.0.saturating_add(1))
         }
         _ => None,
     });
-    FileId(used.fold(least.max(1), u64::max))
+    let next = used.fold(least.max(1), u64::max);
+    if next > FILE_ID_MAX - FILE_IDS_AHEAD {
+        let what = format!("expected ids of files far below {FILE_ID_MAX}, found {}", next - 1);
+        return Err(Error::corruption(dir, 0, what));
+    }
+    Ok(FileId(next))
 }
 
 /// Reads the manifest that `CURRENT` names: [`Error::Io`] where there is no database, and

@@ -63,7 +63,7 @@ impl VersionEdit {
             return Err(input.malformed("the end of the edit"));
         }
         // Numbers go on from here: they must not come to an end.
-        if next_file.0 > FILE_ID_MAX || flushed_seq > SEQ_NO_MAX {
+        if next_file.0 >= FILE_ID_MAX || flushed_seq >= SEQ_NO_MAX {
             return Err(input.malformed("file ids and sequence numbers within their range"));
         }
         Ok(VersionEdit { next_file, flushed_seq, oldest_wal, removed, added })

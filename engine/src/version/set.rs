@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use super::Version;
 use super::edit::VersionEdit;
 use super::run::Table;
@@ -37,6 +39,9 @@ pub(crate) struct Home {
     pub(crate) tables: TableContext,
     /// Gives out file ids; any thread may take one.
     next_file: Arc<AtomicU64>,
+    /// The failure of a sync of the directory. Under the lock they happen one at a time: an operating
+    /// system tells of a failure once, and of two the other one would take for durable what was lost.
+    names_lost: Arc<Mutex<Option<Arc<Error>>>>,
 }
 
 impl Home {
@@ -48,7 +53,8 @@ impl Home {
         tables: TableContext,
         next_file: FileId,
     ) -> Self {
-        Home { fs, dir, database, tables, next_file: Arc::new(AtomicU64::new(next_file.0)) }
+        let next_file = Arc::new(AtomicU64::new(next_file.0));
+        Home { fs, dir, database, tables, next_file, names_lost: Arc::default() }
     }
 
     /// An id that no file of this database ever had.
@@ -61,9 +67,24 @@ impl Home {
         self.next_file.fetch_max(next.0, Ordering::Relaxed);
     }
 
-    /// Makes the names of the directory durable.
+    /// Makes the names of the directory durable. A failure is final, also one of a full disk, because
+    /// it is unknown what was lost: [`Error::Io`], and [`Error::Poisoned`] from then on. Unless the
+    /// directory could not be opened: [`Error::TooManyFiles`].
     pub(crate) fn sync_dir(&self) -> Result<()> {
-        self.fs.sync_dir(&self.dir).at("sync", &self.dir)
+        let mut names_lost = self.names_lost.lock();
+        if let Some(cause) = &*names_lost {
+            return Err(Error::Poisoned { cause: Arc::clone(cause) });
+        }
+        self.fs.sync_dir(&self.dir).at("sync", &self.dir).map_err(|error| {
+            let error = match error {
+                Error::DiskFull { path, source } => Error::Io { op: "sync", path, source },
+                error => error,
+            };
+            if !error.heals() {
+                *names_lost = Some(Arc::new(error.clone()));
+            }
+            error
+        })
     }
 
     /// Opens a table that a manifest describes.
@@ -376,10 +397,9 @@ fn begin_manifest(
     })?;
     // None that heals, whatever the cause: that would promise that nothing was written, while
     // `CURRENT` may name the new manifest already.
-    home.fs.sync_dir(&home.dir).map_err(|source| Error::Io {
-        op: "sync",
-        path: home.dir.clone(),
-        source: Arc::new(source),
+    home.sync_dir().map_err(|error| match error {
+        Error::TooManyFiles { path, source } => Error::Io { op: "sync", path, source },
+        error => error,
     })?;
     Ok((id, manifest))
 }

@@ -50,6 +50,9 @@ impl World {
         }
         let first = Db::open(DIR, self.options());
         let opened = match first {
+            Err(error) if !self.state.lock().troubled => {
+                return self.fail(format!("an open failed without a cause: {error}"));
+            }
             Err(error) => {
                 let fs = self.state.lock().fs.clone();
                 fs.clear_faults();
@@ -71,6 +74,7 @@ impl World {
                         Some(batches) if lost || found == expected => {
                             state.ledger.recovered(batches, true);
                             state.db = Some(db);
+                            state.troubled = state.fs.has_faults();
                         }
                         _ => failure = Some(format!("up to {found}, expected {expected}")),
                     }

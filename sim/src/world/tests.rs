@@ -8,7 +8,9 @@ use crate::scenario::Scenario;
 
 /// A world without faults whose every call is visited, and some steps.
 fn world() -> (Arc<World>, Vec<Step>) {
-    let Scenario { mut settings, steps, .. } = Scenario::of(1);
+    let Scenario { mut settings, mut steps, .. } = Scenario::of(1);
+    steps.retain(|step| !matches!(step.action, Action::Fail(_) | Action::Heal));
+    (settings.faulty, settings.lying) = (false, false);
     settings.durability = Durability::Sync;
     settings.visit_every = 1;
     (World::new(7, settings), steps)
@@ -82,4 +84,21 @@ fn what_was_not_acknowledged_may_be_missing_and_nothing_else() {
     world.state.lock().ledger.acknowledge(true);
     let what = failure_of(&world, &[step(Action::Crash(Survival::Everything))]).unwrap();
     assert!(what.contains("batches were recovered"), "{what}");
+}
+
+/// The disk fails, and the simulator does not know: as if the engine failed by itself.
+#[test]
+fn a_failure_without_a_cause_is_noticed() {
+    for (op, pattern, kind) in [
+        (FsOp::Write, ".wal", FaultKind::Eio),
+        (FsOp::Write, ".wal", FaultKind::Enospc),
+        (FsOp::Create, ".sst", FaultKind::Eio),
+        (FsOp::Rename, "CURRENT", FaultKind::Eio),
+    ] {
+        let (world, _) = world();
+        inject(&world, op, pattern, kind);
+        let steps = [put(1), step(Action::Flush), step(Action::Reopen)];
+        let what = failure_of(&world, &steps).unwrap_or_default();
+        assert!(what.contains("without a cause"), "{op:?} {pattern} {kind:?}: {what}");
+    }
 }

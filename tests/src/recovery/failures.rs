@@ -49,7 +49,7 @@ const FAILURES: &[(Call, FsOp, &str, FaultKind, Effect)] = &[
     (Flush, FsOp::Create, ".wal", Eio, Poisons),
     (Flush, FsOp::Write, ".wal", Enospc, Heals),
     (Flush, FsOp::Write, ".wal", Eio, Poisons),
-    (Flush, FsOp::SyncDir, "", Enospc, Heals),
+    (Flush, FsOp::SyncDir, "", Enospc, Poisons),
     (Flush, FsOp::SyncDir, "", Emfile, Heals),
     (Flush, FsOp::SyncDir, "", Eio, Poisons),
     (Flush, FsOp::Create, ".sst", Enospc, Heals),
@@ -75,7 +75,7 @@ const FAILURES: &[(Call, FsOp, &str, FaultKind, Effect)] = &[
     (Compact, FsOp::Sync, ".sst", Enospc, Heals),
     (Compact, FsOp::Sync, ".sst", Eio, Fails),
     (Compact, FsOp::Read, ".sst", Eio, Fails),
-    (Compact, FsOp::SyncDir, "", Enospc, Heals),
+    (Compact, FsOp::SyncDir, "", Enospc, Poisons),
     (Compact, FsOp::SyncDir, "", Emfile, Heals),
     (Compact, FsOp::SyncDir, "", Eio, Poisons),
     (Compact, FsOp::Write, "MANIFEST", Enospc, Heals),
@@ -287,7 +287,7 @@ fn a_failure_while_the_manifest_is_begun_anew_loses_nothing() {
         (FsOp::Sync, "CURRENT", 1, Heals),
         (FsOp::Rename, "CURRENT", 1, Heals),
         // Of the new segment, the new table, the new manifest, and CURRENT: the last two.
-        (FsOp::SyncDir, "", 3, Heals),
+        (FsOp::SyncDir, "", 3, Poisons),
         (FsOp::SyncDir, "", 4, Poisons),
     ];
     for (op, pattern, nth, effect) in failures {

@@ -232,20 +232,95 @@ fn what_a_copy_must_not_touch_is_refused() {
     assert!(matches!(missing, Err(Error::Io { .. })));
     assert!(!names(&fs, "/").contains(&"made".to_owned()));
 
-    // Restored, and written to, it is ahead of the database; that must not go back.
+    // Restored, and written to, it has what the database has not.
     restore(&fs).unwrap();
     let restored = Db::open(RESTORED, options(&fs)).unwrap();
     restored.put(b"ahead", 1, b"of the source").unwrap();
     restored.close().unwrap();
-    refused(to(RESTORED), "newer");
+    refused(to(RESTORED), "was opened");
     assert_holds(&fs, COPY, &oracle, "the backup");
+}
+
+/// A server that ran on the backup was told that its writes are durable; the next backup, of a database
+/// that was further on, replaced them without a word.
+#[test]
+fn what_was_written_to_a_backup_is_not_overwritten() {
+    type Way<'a> = &'a dyn Fn(&SimFs, Db);
+    let image = SimFs::new(1);
+    let (db, _) = source(&image);
+    back_up(&image).unwrap();
+    for i in 0..100 {
+        db.put(b"ahead", i, b"of the backup").unwrap();
+    }
+    let put = |db: &Db| assert!(db.put(b"key", 1, b"acknowledged").is_ok());
+    let ways: [Way<'_>; 5] = [
+        &|_, db| put(&db),
+        &|_, db| {
+            put(&db);
+            db.flush().unwrap();
+        },
+        &|_, db| {
+            put(&db);
+            db.close().unwrap();
+        },
+        &|fs, db| {
+            put(&db);
+            drop(db);
+            Db::open(COPY, synced(fs)).unwrap();
+        },
+        &|fs, db| {
+            put(&db);
+            drop(db);
+            let segment = files(fs, COPY, "wal").remove(0);
+            fs.corrupt(Path::new(COPY).join(segment), 10, 1);
+        },
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let fs = image.fork();
+        way(&fs, Db::open(COPY, synced(&fs)).unwrap());
+        let before = contents(&fs, COPY);
+        let error = back_up(&fs).unwrap_err();
+        let is_told = matches!(&error, Error::InvalidArgument(what) if what.contains("was opened"));
+        assert!(is_told, "way {number}: {error}");
+        assert_eq!(contents(&fs, COPY), before, "way {number}");
+    }
+}
+
+/// A file that could not be read for once, as when there are too many open, is no damage.
+#[test]
+fn a_backup_that_can_not_be_read_is_not_taken_for_damaged() {
+    let fs = SimFs::new(1);
+    let (_db, oracle) = source(&fs);
+    back_up(&fs).unwrap();
+    let segment = files(&fs, COPY, "wal").remove(0);
+    fs.inject(Fault { op: FsOp::Open, pattern: segment, nth: 1, kind: FaultKind::Eio });
+    let before = contents(&fs, COPY);
+    assert!(matches!(back_up(&fs), Err(Error::Io { .. })));
+    assert_eq!(contents(&fs, COPY), before);
+    back_up(&fs).unwrap();
+    assert_holds(&fs, COPY, &oracle, "the next one");
+}
+
+/// As after the restore of an older backup.
+#[test]
+fn a_newer_backup_is_not_replaced_by_an_older_state() {
+    let fs = SimFs::new(1);
+    let (db, _) = source(&fs);
+    let older = fs.fork();
+    db.put(b"k", 1, b"newer").unwrap();
+    back_up(&fs).unwrap();
+    for (name, content) in contents(&fs, COPY) {
+        older.put_file(Path::new(COPY).join(name), content.unwrap());
+    }
+    let error = back_up(&older).unwrap_err();
+    assert!(error.to_string().contains("newer state"), "{error}");
+    assert_eq!(contents(&older, COPY), contents(&fs, COPY));
 }
 
 /// Two histories of one database give the same ids to tables of their own, of the same length, and with
 /// the same footer. A backup of the one must not become a mixture.
 #[test]
 fn tables_of_two_histories_are_told_apart() {
-    const TWIN: &str = "/twin";
     let image = SimFs::new(1);
     let (db, _) = written(&options(&image), &batches(20));
     drop(db);
@@ -257,15 +332,15 @@ fn tables_of_two_histories_are_told_apart() {
     let (fs, other) = (image.fork(), image.fork());
     write(&fs, b"one history");
     write(&other, b"the second!");
-    for (name, content) in contents(&other, DIR) {
-        fs.put_file(Path::new(TWIN).join(name), content.unwrap());
+    assert_eq!(tables(&fs, DIR), tables(&other, DIR));
+    back_up(&other).unwrap();
+    for (name, content) in contents(&other, COPY) {
+        fs.put_file(Path::new(COPY).join(name), content.unwrap());
     }
-    assert_eq!(tables(&fs, DIR), tables(&fs, TWIN));
-    let before = contents(&fs, TWIN);
-    let error =
-        backup::backup(&seam(&fs), Path::new(DIR), Path::new(TWIN), &mut |_| {}).unwrap_err();
+    let before = contents(&fs, COPY);
+    let error = back_up(&fs).unwrap_err();
     assert!(error.to_string().contains("another state"), "{error}");
-    assert_eq!(contents(&fs, TWIN), before);
+    assert_eq!(contents(&fs, COPY), before);
 }
 
 /// A crash after and within each call of a first backup, and of one that brings it up to date.

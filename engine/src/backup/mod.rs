@@ -107,9 +107,9 @@ pub enum Outcome {
 /// before the backup names it.
 ///
 /// Errors: [`Error::Corruption`] if a file of the source is damaged, [`Error::InvalidArgument`] if `to`
-/// holds anything but an older state of the same database, [`Error::Locked`] while another backup goes
-/// there, [`Error::DiskFull`], [`Error::Io`]. After any of them the backup is the one that it was, and the
-/// next one need not copy again what this one has.
+/// holds anything but an older state of the same database, or was opened as a database since it was made,
+/// [`Error::Locked`] while another backup goes there, [`Error::DiskFull`], [`Error::Io`]. After any of them
+/// the backup is the one that it was, and the next one need not copy again what this one has.
 ///
 /// ```
 /// use kvtimedb_engine::fs::{Fs, RealFs};

@@ -25,9 +25,10 @@ use crate::fs::{FileLock, Fs, read_all};
 use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo, UNFINISHED_NAME};
 use crate::metrics::Metrics;
 use crate::options::Durability;
+use crate::record::HEADER_BYTES;
 use crate::table::{TableContext, TableReader, ValueCache};
 use crate::version::{Home, Manifest, ManifestState, Version, VersionSet, directory};
-use crate::wal::{self, WalWriter};
+use crate::wal::WalWriter;
 
 /// For whoever finds the file.
 const UNFINISHED_TEXT: &str =
@@ -55,8 +56,6 @@ pub(crate) struct Target {
 #[derive(Debug)]
 struct Before {
     state: ManifestState,
-    /// All that it holds is up to this one.
-    last_seq: SeqNo,
 }
 
 /// The context of tables of which no value is read.
@@ -112,14 +111,15 @@ impl Target {
 
     /// An error if what is here already has operations behind `seq`.
     pub(super) fn check_not_newer_than(&self, seq: SeqNo) -> Result<()> {
-        let Some(before) = self.before.as_ref().filter(|before| before.last_seq > seq) else {
+        let Some(before) = self.before.as_ref().filter(|before| before.state.flushed_seq > seq)
+        else {
             return Ok(());
         };
         Err(Error::InvalidArgument(format!(
             "{} holds a newer state, up to sequence number {}; the source goes to {seq}: back up into \
              another directory",
             self.dir().display(),
-            before.last_seq
+            before.state.flushed_seq
         )))
     }
 
@@ -287,12 +287,21 @@ impl Before {
         let state = manifest.state()?;
         let oldest = state.oldest_wal.unwrap_or(FileId(0));
         let segments = directory::wal_segments(&directory::list(fs, dir)?, oldest);
-        let first_seq = state.flushed_seq + 1;
-        let replayed =
-            wal::replay(fs, dir, database, &segments, oldest, first_seq, &mut |_, _| Ok(()));
-        // A damaged log is about to be replaced; what its tables hold is known without it.
-        let last_seq = replayed.map_or(state.flushed_seq, |replayed| replayed.last_seq);
-        Ok(Before { state, last_seq })
+        // A copy has one edit and an unused segment, whose header is not needed and may be damaged.
+        let mut was_opened = manifest.edits.len() > 1;
+        for segment in segments {
+            let path = segment.wal_path(dir);
+            let bytes = fs.open(&path).and_then(|file| file.len()).at("open", &path)?;
+            was_opened |= bytes > HEADER_BYTES as u64;
+        }
+        if was_opened {
+            return Err(Error::InvalidArgument(format!(
+                "{} was opened as a database since it was made, and what was written to it would be \
+                 lost: back up into another directory, or remove this one",
+                dir.display()
+            )));
+        }
+        Ok(Before { state })
     }
 }
 

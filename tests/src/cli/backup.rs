@@ -68,16 +68,18 @@ fn what_can_not_be_copied_is_told() {
 
     let ended = kvtool(&["restore", backup, data]);
     assert!(ended.code == 2 && ended.stderr.contains("expected an empty directory"));
-    let open = Db::open(backup, Options::default()).unwrap();
-    assert_eq!(kvtool(&["backup", data, backup]).code, 5);
-    drop(open);
-
     let table = &files(dir.path(), ".sst")[0];
     let mut bytes = fs::read(table).unwrap();
     bytes[100] ^= 1;
     fs::write(table, bytes).unwrap();
     let ended = kvtool(&["backup", data, backup]);
     assert!(ended.code == 4 && ended.stderr.contains(text(table)), "{}", ended.stderr);
+
+    let open = Db::open(backup, Options::default()).unwrap();
+    assert_eq!(kvtool(&["backup", data, backup]).code, 5);
+    drop(open);
+    let ended = kvtool(&["backup", data, backup]);
+    assert!(ended.code == 2 && ended.stderr.contains("was opened"), "{}", ended.stderr);
 }
 
 /// Connections write all the while: what is restored has what each was told before the backup began,

@@ -1,13 +1,14 @@
 //! Checkpoints: each is a whole database as of its sequence number, or none at all, and whatever
 //! happens while one is made costs the database nothing.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kvtimedb_engine::fs::{Fault, FaultKind, Fs, FsOp, SimFs, Survival};
+use kvtimedb_engine::fs::{Fault, FaultKind, Fs, FsOp, RealFs, SimFs, Survival};
 use kvtimedb_engine::inspect::{Depth, read_current_manifest, verify_directory};
 use kvtimedb_engine::{Background, Checkpoint, Db, Durability, Error, Options, ValueRef};
 
@@ -128,6 +129,31 @@ fn what_can_not_be_linked_is_copied() {
     fs.crash(Survival::Synced);
     assert_sound(&fs, COPY);
     assert_holds(&fs, COPY, &oracle, "copied");
+}
+
+/// A block's checksum was verified once, when it was first read, and its bytes were copied out of the map
+/// without another look: what had rotted since then came into the copy.
+#[test]
+fn what_rots_after_it_was_read_is_not_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let meddled = Meddled::new(&RealFs, |call| match call {
+        "link" => Err(std::io::ErrorKind::CrossesDevices.into()),
+        _ => Ok(()),
+    });
+    let options = Options { fs: Arc::new(meddled), ..Options::default() };
+    let db = Db::open(&data, options).unwrap();
+    db.put(b"k", 1, noise(1, 1000).as_slice()).unwrap();
+    db.flush().unwrap();
+    assert!(db.latest(b"k").unwrap().is_some());
+    let names = RealFs.list(&data).unwrap();
+    let table = data.join(names.iter().find(|name| name.contains(".sst")).unwrap());
+    let mut file = std::fs::File::options().write(true).open(table).unwrap();
+    file.seek(SeekFrom::Start(100)).unwrap();
+    file.write_all(b"rot").unwrap();
+    let error = db.checkpoint(&copy).unwrap_err();
+    assert!(matches!(error, Error::Corruption { .. }), "{error}");
+    assert_eq!(RealFs.list(&copy).unwrap(), ["LOCK"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo, U
 use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::record::HEADER_BYTES;
-use crate::table::{TableContext, TableReader, ValueCache};
+use crate::table::{TableContext, TableMeta, TableReader, ValueCache};
 use crate::version::{Home, Manifest, ManifestState, Version, VersionSet, directory};
 use crate::wal::WalWriter;
 
@@ -165,20 +165,24 @@ impl Target {
     fn check_replaceable(&self, id: FileId) -> Result<()> {
         let tables = self.before.iter().flat_map(|before| &before.state.tables);
         let Some(meta) = tables.into_iter().find(|meta| meta.id == id) else { return Ok(()) };
-        let path = id.table_path(self.dir());
-        let sound = TableReader::load(&*self.home.fs, &path, table_context()).and_then(|table| {
-            table.check_described(self.home.database, meta)?;
-            table.verify_blocks()
-        });
-        if sound.is_err() {
+        if self.verify_table(meta).is_err() {
             return Ok(());
         }
+        let path = id.table_path(self.dir());
         Err(Error::InvalidArgument(format!(
             "{} is sound and is not the source's: {} holds another state than one of the source's \
              past; back up into another directory",
             path.display(),
             self.dir().display()
         )))
+    }
+
+    /// Reads a table that is here, and verifies all of it.
+    pub(crate) fn verify_table(&self, meta: &TableMeta) -> Result<()> {
+        let path = meta.id.table_path(self.dir());
+        let table = TableReader::load(&*self.home.fs, &path, table_context())?;
+        table.check_described(self.home.database, meta)?;
+        table.verify_blocks()
     }
 
     /// Writes a table, and reads it back before it gets its name.

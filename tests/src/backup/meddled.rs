@@ -6,24 +6,24 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use kvtimedb_engine::fs::{FileLock, FileMap, Fs, ReadableFile, SimFs, WritableFile};
+use kvtimedb_engine::fs::{FileLock, FileMap, Fs, ReadableFile, WritableFile};
 
 type Before = dyn FnMut(&str) -> io::Result<()> + Send;
 
-/// A handle of a simulated file system; what a test does by way of another one is not told.
+/// A handle of a file system; what a test does by way of another one is not told.
 #[derive(Clone)]
 pub(crate) struct Meddled {
-    fs: SimFs,
+    fs: Arc<dyn Fs>,
     before: Arc<Mutex<Before>>,
 }
 
 impl Meddled {
     /// `before` hears each call by its name, and may make it fail.
     pub(crate) fn new(
-        fs: &SimFs,
+        fs: &(impl Fs + Clone + 'static),
         before: impl FnMut(&str) -> io::Result<()> + Send + 'static,
     ) -> Meddled {
-        Meddled { fs: fs.clone(), before: Arc::new(Mutex::new(before)) }
+        Meddled { fs: Arc::new(fs.clone()), before: Arc::new(Mutex::new(before)) }
     }
 
     fn before(&self, call: &str) -> io::Result<()> {

@@ -16,7 +16,8 @@
 //! - *a freeze* seals a segment and goes on in the next one. If the first was read before the seal and
 //!   the second is found used, the replay refuses it; a next segment that was not listed is missing;
 //! - *an append* may be seen by half, and is cut off as a torn record. It was not acknowledged when the
-//!   pass began, and neither was anything behind it. If a later one is seen whole, the replay refuses it;
+//!   pass began, and neither was anything behind it. If a later one is seen whole, the replay refuses
+//!   it, or, under `buffered`, cuts it off as well: what is left is a prefix either way;
 //! - *a manifest that is begun anew* removes the one that `CURRENT` named: it is missing;
 //! - *an end of the process and a recovery* leave everything in its place until `CURRENT` names the new
 //!   manifest, and remove it before anything is written to the new log.

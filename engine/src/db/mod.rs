@@ -266,7 +266,9 @@ impl Db {
     /// Errors: [`Error::InvalidArgument`] if `dir` is not empty, [`Error::DiskFull`], [`Error::Io`]; those of
     /// [`flush`](Self::flush), so that there is none of a database whose writes are refused. After any
     /// of them the database is as it was, and what was put into `dir` is taken back; where that can't
-    /// be, an open of `dir` is refused, and the next checkpoint into it begins anew.
+    /// be, an open of `dir` is refused, and the next checkpoint into it begins anew. If only the last
+    /// steps fail, the checkpoint may stay: it is whole, and the next one into `dir` is refused; a power
+    /// loss may still take it.
     ///
     /// ```
     /// # use kvtimedb_engine::{Db, Options};
@@ -307,7 +309,7 @@ impl Db {
         self.core().compaction_error().cloned()
     }
 
-    /// Reads every SSTable from the disk once more, at full speed, and verifies all of it. Beside
+    /// Reads every SSTable from the disk once more, at full speed, and verifies all of it. Under
     /// [`Background::Threads`](crate::Background::Threads), a thread does so slowly, a minute after the open
     /// and once a week. What is damaged is no error of this function: see [`damage`](Db::damage).
     pub fn scrub(&self) -> Result<ScrubReport> {

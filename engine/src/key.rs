@@ -280,6 +280,8 @@ impl FileKind {
 
 /// The file that names the live manifest.
 pub(crate) const CURRENT_NAME: &str = "CURRENT";
+/// A `CURRENT` in the making.
+pub(crate) const CURRENT_TEMPORARY_NAME: &str = "CURRENT.tmp";
 /// The file whose lock keeps a second process out.
 pub(crate) const LOCK_NAME: &str = "LOCK";
 /// The file that marks a directory in which a copy was begun.

@@ -46,7 +46,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::flush::{Log, flush_log};
 use crate::fs::Fs;
 use crate::key::{DatabaseId, FileId, SeqNo};
-use crate::table::{TableMeta, TableReader};
+use crate::table::{TableContext, TableMeta, TableReader};
 use crate::version::{ManifestState, Table, Version, directory};
 
 /// The memory for the operations of the log, and so about the size of the tables that are made of it.
@@ -273,7 +273,7 @@ impl Copier<'_> {
     fn table(&mut self, meta: &TableMeta) -> Result<()> {
         // In memory and not mapped: a disk that can't read is an error here.
         let (path, database) = (meta.id.table_path(self.from), self.target.home().database);
-        let table = TableReader::load(self.fs, &path, target::table_context())
+        let table = TableReader::load(self.fs, &path, TableContext::unshared())
             .and_then(|table| table.check_described(database, meta).map(|()| table))
             .map_err(|error| error.damage_if_missing("the manifest names it"))?;
         table.verify_blocks()?;

@@ -22,11 +22,13 @@ use std::sync::Arc;
 use super::Outcome;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs, read_all};
-use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo, UNFINISHED_NAME};
-use crate::metrics::Metrics;
+use crate::key::{
+    CURRENT_NAME, CURRENT_TEMPORARY_NAME, DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo,
+    UNFINISHED_NAME,
+};
 use crate::options::Durability;
 use crate::record::HEADER_BYTES;
-use crate::table::{TableContext, TableMeta, TableReader, ValueCache};
+use crate::table::{TableContext, TableMeta, TableReader};
 use crate::version::{Home, Manifest, ManifestState, Version, VersionSet, directory};
 use crate::wal::WalWriter;
 
@@ -58,11 +60,6 @@ struct Before {
     state: ManifestState,
 }
 
-/// The context of tables of which no value is read.
-pub(super) fn table_context() -> TableContext {
-    TableContext { cache: Arc::new(ValueCache::new(0)), metrics: Arc::new(Metrics::default()) }
-}
-
 impl Target {
     /// A directory that is new, empty, or marked as unfinished.
     pub(crate) fn create(fs: &Arc<dyn Fs>, dir: &Path, database: DatabaseId) -> Result<Target> {
@@ -90,7 +87,13 @@ impl Target {
             mark_unfinished(&**fs, dir, &files)?;
         }
         let next_file = directory::next_file(dir, &files, 1)?;
-        let home = Home::new(Arc::clone(fs), dir.to_owned(), database, table_context(), next_file);
+        let home = Home::new(
+            Arc::clone(fs),
+            dir.to_owned(),
+            database,
+            TableContext::unshared(),
+            next_file,
+        );
         let target = Target { home, ids_ahead, before, _lock: lock };
         target.remove_temporary_tables()?;
         Ok(target)
@@ -180,7 +183,7 @@ impl Target {
     /// Reads a table that is here, and verifies all of it.
     pub(crate) fn verify_table(&self, meta: &TableMeta) -> Result<()> {
         let path = meta.id.table_path(self.dir());
-        let table = TableReader::load(&*self.home.fs, &path, table_context())?;
+        let table = TableReader::load(&*self.home.fs, &path, TableContext::unshared())?;
         table.check_described(self.home.database, meta)?;
         table.verify_blocks()
     }
@@ -260,7 +263,7 @@ impl Target {
         };
         // The mark goes last, and stays where anything else does.
         if emptied.is_ok() {
-            let _ = fs.remove(&dir.join(format!("{CURRENT_NAME}.tmp")));
+            let _ = fs.remove(&dir.join(CURRENT_TEMPORARY_NAME));
             let _ = fs.remove(&dir.join(UNFINISHED_NAME));
         }
     }

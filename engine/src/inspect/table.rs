@@ -7,10 +7,8 @@ use crate::error::{Malformed, Result};
 use crate::fs::Fs;
 use crate::iter::{Cursor, Record};
 use crate::key::{DatabaseId, FileId, Timestamp, ValueKind, ValueType};
-use crate::metrics::Metrics;
 use crate::table::{
     FOOTER_BYTES, FORMAT_VERSION, TableContext, TableCursor, TableProperties, TableReader,
-    ValueCache,
 };
 
 /// An SSTable, opened through a map of its file. It is believed what it says of its own identity.
@@ -106,11 +104,6 @@ pub struct TableRecord {
     pub value: Vec<u8>,
 }
 
-/// The context of a table that is looked at once: no cache, and counters that nobody reads.
-pub(super) fn context() -> TableContext {
-    TableContext { cache: Arc::new(ValueCache::new(0)), metrics: Arc::new(Metrics::default()) }
-}
-
 /// The parts of a table's file.
 pub(super) fn sections(reader: &TableReader) -> [Section; 7] {
     let footer = reader.footer();
@@ -132,7 +125,9 @@ pub(super) fn sections(reader: &TableReader) -> [Section; 7] {
 impl TableView {
     /// Opens a table under any name.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<TableView> {
-        Ok(TableView { reader: Arc::new(TableReader::inspect(fs, path, context())?) })
+        Ok(TableView {
+            reader: Arc::new(TableReader::inspect(fs, path, TableContext::unshared())?),
+        })
     }
 
     /// The database that it says it belongs to.

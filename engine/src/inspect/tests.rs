@@ -232,7 +232,9 @@ fn no_flipped_bit_goes_unseen() {
 
 /// A table's file in which one byte of a section is another one, and the checksum is right.
 fn forge(sim: &SimFs, path: &Path, section: &str, at: u64, xor: u8) -> SimFs {
-    let reader = crate::table::TableReader::inspect(sim, path, table::context()).unwrap();
+    let reader =
+        crate::table::TableReader::inspect(sim, path, crate::table::TableContext::unshared())
+            .unwrap();
     let section = match section {
         "block" => reader.index().row(0).handle,
         "filter" => reader.footer().filter,
@@ -269,7 +271,9 @@ fn wrong_contents_under_right_checksums_are_found_by_a_deep_look() {
         let deep = verify_file(&forged, path, Depth::Records).error.expect(section).to_string();
         assert!(deep.contains(what), "{section}: {deep}");
     }
-    let reader = crate::table::TableReader::inspect(&sim, path, table::context()).unwrap();
+    let reader =
+        crate::table::TableReader::inspect(&sim, path, crate::table::TableContext::unshared())
+            .unwrap();
     let mut forged = sim.fork();
     // Without a bit a filter passes no key: every byte of its bits, until nothing is left.
     let filter = sim.read_file(path).unwrap();

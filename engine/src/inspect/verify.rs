@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::check::{check_records, check_sections};
-use super::table::context;
 use super::wal::{WalEnd, WalView};
 use super::{kind_of, read_current_manifest};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs};
 use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME};
-use crate::table::{Damage, TableMeta, TableReader};
+use crate::table::{Damage, TableContext, TableMeta, TableReader};
 use crate::version::{Manifest, ManifestState, Table, Version, directory};
 use crate::wal::{self, WalContent};
 
@@ -191,7 +190,8 @@ impl DirectoryCheck<'_> {
             let checked = verify_table(fs, &path, meta.id, described, depth, &mut damage);
             let opened = checked.and_then(|checked| {
                 let (fs, database) = (self.fs, manifest.database);
-                let reader = TableReader::open(fs, self.dir, database, meta, context())?;
+                let reader =
+                    TableReader::open(fs, self.dir, database, meta, TableContext::unshared())?;
                 tables.push(Arc::new(Table { meta: meta.clone(), reader: Arc::new(reader) }));
                 Ok(checked)
             });
@@ -275,7 +275,7 @@ fn verify_table(
     depth: Depth,
     damage: &mut Vec<Damage>,
 ) -> Result<(Counts, Option<String>)> {
-    let reader = TableReader::load(fs, path, context())?;
+    let reader = TableReader::load(fs, path, TableContext::unshared())?;
     let footer = reader.footer();
     if let Some((database, meta)) = described {
         reader.check_described(database, meta)?;

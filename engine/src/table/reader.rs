@@ -75,6 +75,13 @@ pub(crate) struct TableContext {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+impl TableContext {
+    /// Of a table that is looked at once: no cache, and counters that nobody reads.
+    pub(crate) fn unshared() -> TableContext {
+        TableContext { cache: Arc::new(ValueCache::new(0)), metrics: Arc::new(Metrics::default()) }
+    }
+}
+
 /// An open SSTable: its index and filter in memory, its blocks in a map.
 #[derive(Debug)]
 pub(crate) struct TableReader {

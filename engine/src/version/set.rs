@@ -20,7 +20,7 @@ use super::edit::VersionEdit;
 use super::run::Table;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, read_all};
-use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo};
+use crate::key::{CURRENT_NAME, CURRENT_TEMPORARY_NAME, DatabaseId, FileId, FileKind, SeqNo};
 use crate::record::{LogKind, RecordReader, RecordType, RecordWriter};
 use crate::table::{TableContext, TableMeta, TableReader};
 
@@ -374,7 +374,7 @@ fn begin_manifest(
     let id = home.new_file_id();
     let path = id.manifest_path(&home.dir);
     let current = home.dir.join(CURRENT_NAME);
-    let temporary = home.dir.join(format!("{CURRENT_NAME}.tmp"));
+    let temporary = home.dir.join(CURRENT_TEMPORARY_NAME);
     let edit = VersionEdit {
         next_file: FileId(home.next_file.load(Ordering::Relaxed)),
         flushed_seq,

@@ -30,7 +30,7 @@ use crate::fs::Fs;
 use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo, ValueKind, ValueRef};
 use crate::options::Options;
 use crate::record::{LogKind, RecordReader};
-use crate::table::{TableMeta, TableReader};
+use crate::table::{TableContext, TableMeta, TableReader};
 use crate::version::{Manifest, ManifestState, directory};
 
 /// The new database is written in batches of about this size, in bytes.
@@ -174,7 +174,8 @@ fn find_database(fs: &dyn Fs, dir: &Path, files: &[FileKind]) -> Option<Database
     let named = files.iter().filter_map(|file| match file {
         FileKind::Table(id) => {
             let path = id.table_path(dir);
-            let (table, _) = TableReader::salvage(fs, &path, super::table::context(), None).ok()?;
+            let (table, _) =
+                TableReader::salvage(fs, &path, TableContext::unshared(), None).ok()?;
             Some(table.footer().identity.database)
         }
         FileKind::Wal(id) => {

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use super::report::{Lost, Returns, Salvaged};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::inspect::table::context;
 use crate::iter::Record;
 use crate::key::{DatabaseId, FileId};
-use crate::table::{DecodedChunk, TableMeta, TableProperties, TableReader};
+use crate::table::{DecodedChunk, TableContext, TableMeta, TableProperties, TableReader};
 
 /// A table that is looked for.
 pub(super) struct TableSource<'a> {
@@ -56,7 +55,8 @@ impl TableSource<'_> {
     /// The table without what its records can be read without, and what that is.
     fn open(&self, fs: &dyn Fs, database: DatabaseId) -> Result<(TableReader, Vec<Error>)> {
         let described = self.described.map(|meta| &meta.properties);
-        let (reader, without) = TableReader::salvage(fs, &self.path, context(), described)?;
+        let (reader, without) =
+            TableReader::salvage(fs, &self.path, TableContext::unshared(), described)?;
         match self.described {
             Some(meta) => reader.check_described(database, meta)?,
             None => check_identity(&reader, database, self.id)?,
@@ -137,7 +137,8 @@ pub(super) fn by_sequence(
 ) -> (Vec<FileId>, crate::key::SeqNo) {
     let mut last_seq = 0;
     ids.sort_by_cached_key(|id| {
-        let reader = TableReader::salvage(fs, &id.table_path(dir), context(), None).ok();
+        let reader =
+            TableReader::salvage(fs, &id.table_path(dir), TableContext::unshared(), None).ok();
         let seqs = reader.map(|(reader, _)| {
             let properties = reader.properties();
             (properties.max_seq, properties.min_seq)

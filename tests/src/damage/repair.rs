@@ -150,6 +150,28 @@ fn without_a_manifest_the_order_of_tables_is_that_of_their_sequence_numbers() {
     oracle.assert_answers(&db, "repaired");
 }
 
+/// With the manifest's last edit, a flush is lost: the manifest that is left says that its operations are in
+/// a segment, which the flush removed, and does not name its table.
+#[test]
+fn a_table_of_a_lost_edit_is_saved() {
+    let fs = SimFs::new(3);
+    let db = Db::open(DIR, image_options(&fs)).unwrap();
+    let mut oracle = Oracle::default();
+    let ops = [Op::put("key", 1, "value"), Op::put("key", 1, "newer"), Op::put("other", 1, "x")];
+    db.write(batch(&ops)).unwrap();
+    oracle.apply(&ops);
+    db.close().unwrap();
+    drop(db);
+    let is_manifest = |path: &std::path::PathBuf| path.to_string_lossy().contains("MANIFEST");
+    let manifest = fs.file_names().into_iter().find(is_manifest).unwrap();
+    let end = fs.read_file(&manifest).unwrap().iter().rposition(|&byte| byte != 0).unwrap();
+    fs.corrupt(&manifest, end as u64, 1);
+    let (salvaged, db) = repair(&fs);
+    assert!(salvaged.lost.is_empty(), "{:?}", salvaged.lost);
+    assert_eq!(salvaged.tables, 1);
+    oracle.assert_answers(&db, "repaired");
+}
+
 /// What a filter or the properties say is not needed to read records.
 #[test]
 fn nothing_is_lost_with_a_filter_or_with_properties_that_the_manifest_has() {

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use self::log::LogSource;
 pub use self::report::{Lost, Returns, Salvaged};
-use self::tables::{TableSource, by_sequence};
+use self::tables::{TableSource, by_sequence, seq_range};
 use super::verify::{Depth, lock, verify_directory};
 use crate::batch::{Op, WriteBatch};
 use crate::db::Db;
@@ -99,12 +99,54 @@ impl Plan {
         if !all_there && !strangers.is_empty() {
             return Ok(Plan::without_manifest(fs, dir, database, there, described, salvaged));
         }
-        let left_over = |id: FileId| format!("{}: left over", id.table_path(dir).display());
-        salvaged.notes.extend(strangers.into_iter().map(left_over));
         described.sort_by_key(|table| table.rank);
         let tables = described.iter().map(|table| table.id).collect();
         let (flushed_seq, oldest_wal) = (state.flushed_seq, state.oldest_wal);
-        Ok(Plan { database, described, tables, flushed_seq, oldest_wal })
+        let mut plan = Plan { database, described, tables, flushed_seq, oldest_wal };
+        let log_is_there = oldest_wal.is_none_or(|id| files.contains(&FileKind::Wal(id)));
+        plan.take_flushed(fs, dir, &strangers, log_is_there, salvaged);
+        let left_over = |id: &FileId| format!("{}: left over", id.table_path(dir).display());
+        let is_left = |id: &&FileId| !plan.tables.contains(id);
+        salvaged.notes.extend(strangers.iter().filter(is_left).map(left_over));
+        Ok(plan)
+    }
+
+    /// Takes the tables that were flushed after the manifest's last edit that can be read: each holds
+    /// every operation of its range, and all that are newer than the manifest's tables. The segments that
+    /// they were made of may be gone.
+    fn take_flushed(
+        &mut self,
+        fs: &dyn Fs,
+        dir: &Path,
+        strangers: &[FileId],
+        log_is_there: bool,
+        salvaged: &mut Salvaged,
+    ) {
+        let mut flushed: Vec<(Option<(SeqNo, SeqNo)>, FileId)> = strangers
+            .iter()
+            .map(|&id| (seq_range(fs, &id.table_path(dir), self.database, id), id))
+            .collect();
+        flushed.sort_unstable();
+        for (seqs, id) in flushed {
+            let path = id.table_path(dir);
+            let expected = self.flushed_seq.saturating_add(1);
+            match seqs {
+                Some((first, _)) if first < expected => continue,
+                // The log may have what lies between.
+                Some((first, _)) if first > expected && log_is_there => continue,
+                None if log_is_there => continue,
+                Some((first, _)) if first > expected => {
+                    salvaged.lose(Lost::of_log(&path, (expected, first - 1)));
+                }
+                _ => {}
+            }
+            salvaged.notes.push(format!("{}: no edit names it; it is newer", path.display()));
+            self.tables.push(id);
+            self.flushed_seq = seqs.map_or(self.flushed_seq, |(_, last)| last);
+            if !log_is_there {
+                self.oldest_wal = None;
+            }
+        }
     }
 
     /// The tables that are there, in the order of their sequence numbers, and those that an older manifest

@@ -1,7 +1,7 @@
 //! What a salvage got out of a database, and what it did not.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::key::{SEQ_NO_MAX, SeqNo, Timestamp};
@@ -59,6 +59,24 @@ pub struct Returns {
 impl Returns {
     /// All of it.
     pub(super) const ANY: Returns = Returns { replaced: true, ended: true, erased: true };
+}
+
+impl Lost {
+    /// Operations that were in a segment that is gone, and are in no table either.
+    pub(super) fn of_log(next: &Path, seqs: (SeqNo, SeqNo)) -> Lost {
+        let what = format!("expected to begin with sequence number {}, not {}", seqs.0, seqs.1 + 1);
+        Lost {
+            error: Error::corruption(next, 0, what),
+            file: next.to_owned(),
+            offset: 0,
+            bytes: 0,
+            blocks: 0,
+            keys: None,
+            times: None,
+            seqs: Some(seqs),
+            returns: Returns::ANY,
+        }
+    }
 }
 
 impl Salvaged {

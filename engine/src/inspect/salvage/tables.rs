@@ -6,7 +6,7 @@ use super::report::{Lost, Returns, Salvaged};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::iter::Record;
-use crate::key::{DatabaseId, FileId};
+use crate::key::{DatabaseId, FileId, SeqNo};
 use crate::table::{DecodedChunk, TableContext, TableMeta, TableProperties, TableReader};
 
 /// A table that is looked for.
@@ -130,11 +130,7 @@ fn decode_block(reader: &TableReader, block_no: usize, out: &mut Vec<DecodedChun
 /// The tables in the order of recency, as far as sequence numbers tell it, the oldest first; those that
 /// can't be read come first, as they hold nothing that could be written. And up to which sequence number
 /// tables hold what was written.
-pub(super) fn by_sequence(
-    fs: &dyn Fs,
-    dir: &Path,
-    mut ids: Vec<FileId>,
-) -> (Vec<FileId>, crate::key::SeqNo) {
+pub(super) fn by_sequence(fs: &dyn Fs, dir: &Path, mut ids: Vec<FileId>) -> (Vec<FileId>, SeqNo) {
     let mut last_seq = 0;
     ids.sort_by_cached_key(|id| {
         let reader =
@@ -147,4 +143,16 @@ pub(super) fn by_sequence(
         (seqs, *id)
     });
     (ids, last_seq)
+}
+
+/// The operations that a table of this database holds; `None` where it can't be read.
+pub(super) fn seq_range(
+    fs: &dyn Fs,
+    path: &Path,
+    database: DatabaseId,
+    id: FileId,
+) -> Option<(SeqNo, SeqNo)> {
+    let (reader, _) = TableReader::salvage(fs, path, context(), None).ok()?;
+    check_identity(&reader, database, id).ok()?;
+    Some((reader.properties().min_seq, reader.properties().max_seq))
 }

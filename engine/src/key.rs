@@ -247,6 +247,8 @@ pub enum FileKind {
     /// `UNFINISHED`: a copy of a database was begun in the directory, and there is none before a
     /// `CURRENT` is.
     Unfinished,
+    /// `REPAIRING`: a repair into the directory was begun and is not finished, also where a `CURRENT` is.
+    Repairing,
     /// `*.tmp`: a file that was being made when the process ended.
     Temporary,
 }
@@ -263,6 +265,7 @@ impl FileKind {
             CURRENT_NAME => Some(FileKind::Current),
             LOCK_NAME => Some(FileKind::Lock),
             UNFINISHED_NAME => Some(FileKind::Unfinished),
+            REPAIRING_NAME => Some(FileKind::Repairing),
             _ => {
                 if let Some(digits) = name.strip_prefix("MANIFEST-") {
                     return id(digits).map(FileKind::Manifest);
@@ -286,6 +289,8 @@ pub(crate) const CURRENT_TEMPORARY_NAME: &str = "CURRENT.tmp";
 pub(crate) const LOCK_NAME: &str = "LOCK";
 /// The file that marks a directory in which a copy was begun.
 pub(crate) const UNFINISHED_NAME: &str = "UNFINISHED";
+/// The file that marks a directory in which a part of a damaged database is.
+pub(crate) const REPAIRING_NAME: &str = "REPAIRING";
 
 #[cfg(test)]
 mod tests {

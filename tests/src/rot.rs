@@ -136,6 +136,9 @@ fn a_scrub_reports_what_the_disk_cannot_read() {
     assert!(comparison.wrong.is_empty() && !comparison.refused.is_empty(), "{comparison}");
     assert_eq!(db.scrub().unwrap().damaged, 0, "it could be read after all");
     oracle.assert_answers(&db, "read again");
+    fs.inject(Fault { op: FsOp::Open, pattern: ".sst".into(), nth: 2, kind: FaultKind::Emfile });
+    assert!(matches!(db.scrub(), Err(Error::TooManyFiles { .. })), "which is no damage");
+    assert!(db.damage().is_empty());
     let table = fs.file_names().into_iter().find(|path| path.to_str().unwrap().contains(".sst"));
     fs.remove_file(table.unwrap());
     assert_eq!(db.scrub().unwrap().damaged, 1);

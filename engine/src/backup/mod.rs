@@ -162,6 +162,7 @@ fn copy(
     }
     let mut passes = Passes { from, begun: 1, last: None };
     // Before anything is made: where there is no database, nothing is.
+    directory::check_repaired(from, &directory::list(&**fs, from)?)?;
     let database = loop {
         match directory::read_manifest(&**fs, from) {
             Ok(manifest) => break manifest.database,
@@ -273,7 +274,7 @@ impl Copier<'_> {
     fn table(&mut self, meta: &TableMeta) -> Result<()> {
         // In memory and not mapped: a disk that can't read is an error here.
         let (path, database) = (meta.id.table_path(self.from), self.target.home().database);
-        let table = TableReader::load(self.fs, &path, TableContext::unshared())
+        let table = TableReader::load(self.fs, &path, TableContext::unshared(), Some(meta))
             .and_then(|table| table.check_described(database, meta).map(|()| table))
             .map_err(|error| error.damage_if_missing("the manifest names it"))?;
         table.verify_blocks()?;

@@ -151,7 +151,7 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Copied,
             Err(error) => return Err(error).at("open", &path),
             // One that can't be read is replaced as well.
-            Ok(file) => match read_all(&*file, u64::MAX) {
+            Ok(file) => match read_all(&*file, bytes.len() as u64) {
                 Ok(found) if found == bytes => return Ok(Outcome::AlreadyThere),
                 _ => Outcome::Replaced,
             },
@@ -183,7 +183,7 @@ impl Target {
     /// Reads a table that is here, and verifies all of it.
     pub(crate) fn verify_table(&self, meta: &TableMeta) -> Result<()> {
         let path = meta.id.table_path(self.dir());
-        let table = TableReader::load(&*self.home.fs, &path, TableContext::unshared())?;
+        let table = TableReader::load(&*self.home.fs, &path, TableContext::unshared(), Some(meta))?;
         table.check_described(self.home.database, meta)?;
         table.verify_blocks()
     }
@@ -203,7 +203,8 @@ impl Target {
         let file = fs.create(path).at("create", path)?;
         file.write_at(0, bytes).at("write", path)?;
         file.sync().at("sync", path)?;
-        let found = fs.open(path).and_then(|file| read_all(&*file, u64::MAX)).at("read", path)?;
+        let file = fs.open(path).at("open", path)?;
+        let found = read_all(&*file, bytes.len() as u64).at("read", path)?;
         if found == bytes {
             return Ok(());
         }

@@ -82,7 +82,16 @@ impl Db {
     /// Errors: [`Error::Locked`] while another handle has it open, [`Error::Corruption`] if a file
     /// does not hold what was written to it, [`Error::UnsupportedFormat`] if another build wrote it.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Db> {
-        let Opened { core, receivers, lock } = open::open(dir.as_ref(), options)?;
+        Db::start(open::open(dir.as_ref(), options, false)?)
+    }
+
+    /// As [`open`](Db::open), of a directory that is closed to all others as long as its mark is there.
+    pub(crate) fn open_for_repair(dir: &Path, options: Options) -> Result<Db> {
+        Db::start(open::open(dir, options, true)?)
+    }
+
+    fn start(opened: Opened) -> Result<Db> {
+        let Opened { core, receivers, lock } = opened;
         let threads = Threads::start(&core, receivers)?;
         let threads = Mutex::new(Some(threads));
         Ok(Db { handle: Arc::new(Handle { core, threads, lock: Mutex::new(Some(lock)) }) })

@@ -27,8 +27,9 @@ pub(crate) struct Opened {
     pub(crate) lock: Box<dyn FileLock>,
 }
 
-/// Opens the database in `dir`, or creates one where there is none.
-pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
+/// Opens the database in `dir`, or creates one where there is none. One that a repair is not done with is
+/// opened by the repair only.
+pub(crate) fn open(dir: &Path, options: Options, is_repair: bool) -> Result<Opened> {
     let memtable_bytes = MEMTABLE_BYTES_MIN..=MEMTABLE_BYTES_MAX;
     if !memtable_bytes.contains(&options.memtable_bytes_max) {
         return Err(Error::InvalidArgument(format!(
@@ -40,6 +41,9 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
     fs.create_dir_all(dir).at("create", dir)?;
     let lock = directory::lock(&*fs, dir)?;
     let files = directory::list(&*fs, dir)?;
+    if !is_repair {
+        directory::check_repaired(dir, &files)?;
+    }
     let manifest = Manifest::read_current(&*fs, dir)?;
     let (home, recovered) = match manifest {
         None => {

@@ -29,6 +29,9 @@ const SCRUB_DELAY: Duration = Duration::from_mins(1);
 /// From the end of a pass to the beginning of the next one.
 const SCRUB_PERIOD: Duration = Duration::from_hours(7 * 24);
 
+/// From a pass that could not be ended, as where there were too many open files, to the next one.
+const SCRUB_RETRY: Duration = Duration::from_hours(1);
+
 /// The most damaged parts that are remembered with their key ranges; all are counted.
 const DAMAGE_MAX: usize = 1000;
 
@@ -55,7 +58,7 @@ impl Core {
         drop(version);
         for id in ids {
             let Some(table) = self.live_table(id) else { continue };
-            let mut found = Vec::new();
+            let (mut found, mut damaged) = (Vec::new(), 0);
             table.reader.scrub(
                 &*self.home.fs,
                 &mut |bytes| {
@@ -65,7 +68,7 @@ impl Core {
                     pace(bytes)
                 },
                 &mut |damage| {
-                    report.damaged += 1;
+                    damaged += 1;
                     if found.len() < DAMAGE_MAX {
                         found.push(damage);
                     }
@@ -75,11 +78,10 @@ impl Core {
             drop(table);
             // A file that was merged away may be gone, which is no damage.
             if self.live_table(id).is_some() {
+                report.damaged += damaged;
                 self.remember_damage(id, &found);
                 let room = DAMAGE_MAX - report.damage.len();
                 report.damage.extend(found.into_iter().take(room));
-            } else {
-                report.damaged -= found.len() as u64;
             }
         }
         metrics.scrub_passes.add(1);
@@ -92,10 +94,12 @@ impl Core {
         view.version.tables().find(|table| table.meta.id == id).cloned()
     }
 
-    /// `found` is what is known of this table from now on.
+    /// `found` is what is known of this table from now on. What is known of tables that are dead makes room.
     fn remember_damage(&self, id: FileId, found: &[Damage]) {
+        let view = self.view.super_version();
+        let is_live = |id: FileId| view.version.tables().any(|table| table.meta.id == id);
         let mut damage = self.damage.lock();
-        damage.retain(|(of, _)| *of != id);
+        damage.retain(|(of, _)| *of != id && is_live(*of));
         let room = DAMAGE_MAX - damage.len();
         damage.extend(found.iter().take(room).map(|found| (id, found.clone())));
     }
@@ -122,9 +126,8 @@ impl Core {
                 owed = 0;
                 if self.sleeps_on(wake, nap) { Ok(()) } else { Err(Error::Closed) }
             };
-            // What it finds is remembered; the only error is that the database is closing.
-            let _ = self.scrub(&mut pace);
-            sleep = SCRUB_PERIOD;
+            // What it finds is remembered.
+            sleep = if self.scrub(&mut pace).is_ok() { SCRUB_PERIOD } else { SCRUB_RETRY };
         }
     }
 

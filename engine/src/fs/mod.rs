@@ -112,9 +112,13 @@ pub(crate) fn read_around(
 ) -> io::Result<(Vec<u8>, Option<Unreadable>)> {
     match read_all(file, len_max) {
         Ok(bytes) => Ok((bytes, None)),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::OutOfMemory) =>
+        {
+            Err(error)
+        }
         Err(error) => {
-            let mut bytes = vec![0; file.len()? as usize];
+            let mut bytes = zeros(file.len()?)?;
             let mut pages = Vec::new();
             for (page, bytes) in (0..).zip(bytes.chunks_mut(AROUND_BYTES)) {
                 let offset = page * AROUND_BYTES as u64;
@@ -128,14 +132,26 @@ pub(crate) fn read_around(
     }
 }
 
-/// Reads a whole file of at most `len_max` bytes.
+/// Reads a whole file of at most `len_max` bytes: [`io::ErrorKind::InvalidData`] where it is longer, and
+/// [`io::ErrorKind::OutOfMemory`] where there is no memory for it.
 pub(crate) fn read_all(file: &dyn ReadableFile, len_max: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?;
     if len > len_max {
         let what = format!("{len} bytes long; expected at most {len_max}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
-    let mut bytes = vec![0; len as usize];
+    let mut bytes = zeros(len)?;
     file.read_exact_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// A damaged file may have any length: more than there is memory for is an error.
+fn zeros(len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if usize::try_from(len).is_err() || bytes.try_reserve_exact(len as usize).is_err() {
+        let what = format!("{len} bytes long, for which there is not enough memory");
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, what));
+    }
+    bytes.resize(len as usize, 0);
     Ok(bytes)
 }

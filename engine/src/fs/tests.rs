@@ -157,3 +157,26 @@ fn the_real_directories_are_their_owners_own() {
         assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 }
+
+/// `truncate -s 10T` of a table made whoever read it whole abort.
+#[test]
+fn a_file_longer_than_memory_is_an_error() {
+    #[derive(Debug)]
+    struct Endless;
+    impl ReadableFile for Endless {
+        fn len(&self) -> std::io::Result<u64> {
+            Ok(1 << 62)
+        }
+        fn read_exact_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+            unreachable!("there is no room for it")
+        }
+        fn map(&self) -> std::io::Result<FileMap> {
+            Err(ErrorKind::Unsupported.into())
+        }
+    }
+    for error in [read_all(&Endless, u64::MAX).err(), read_around(&Endless, u64::MAX).err()] {
+        let error = error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        assert!(error.to_string().contains("4611686018427387904 bytes"), "{error}");
+    }
+}

@@ -9,7 +9,7 @@ use super::wal::{WalEnd, WalView};
 use super::{kind_of, read_current_manifest};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs};
-use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME};
+use crate::key::{DatabaseId, FileId, FileKind, LOCK_NAME, REPAIRING_NAME};
 use crate::table::{Damage, TableContext, TableMeta, TableReader};
 use crate::version::{Manifest, ManifestState, Table, Version, directory};
 use crate::wal::{self, WalContent};
@@ -108,6 +108,9 @@ pub fn verify_directory(
 ) -> Result<()> {
     let files = directory::list(fs, dir)?;
     let _lock = lock(fs, dir, &files, found)?;
+    if let Err(error) = directory::check_repaired(dir, &files) {
+        found(Checked::of(dir.join(REPAIRING_NAME), Err(error)));
+    }
     let mut check = DirectoryCheck { fs, dir, depth, files, found };
     match read_current_manifest(fs, dir) {
         Ok(manifest) => check.run(&manifest),
@@ -275,7 +278,8 @@ fn verify_table(
     depth: Depth,
     damage: &mut Vec<Damage>,
 ) -> Result<(Counts, Option<String>)> {
-    let reader = TableReader::load(fs, path, TableContext::unshared())?;
+    let reader =
+        TableReader::load(fs, path, TableContext::unshared(), described.map(|(_, meta)| meta))?;
     let footer = reader.footer();
     if let Some((database, meta)) = described {
         reader.check_described(database, meta)?;

@@ -143,8 +143,22 @@ impl TableReader {
     }
 
     /// Like [`inspect`](Self::inspect), but with the whole file in memory and no map, so that a disk
-    /// that can't read it is an error and no `SIGBUS`: for whoever looks for damage.
-    pub(crate) fn load(fs: &dyn Fs, path: &Path, context: TableContext) -> Result<Self> {
+    /// that can't read it is an error and no `SIGBUS`: for whoever looks for damage. One that is longer
+    /// than it is `described` is not read.
+    pub(crate) fn load(
+        fs: &dyn Fs,
+        path: &Path,
+        context: TableContext,
+        described: Option<&TableMeta>,
+    ) -> Result<Self> {
+        if let Some(expected) = described.map(|meta| meta.file_bytes) {
+            let found = fs.open(path).and_then(|file| file.len()).at("open", path)?;
+            if found > expected {
+                let what =
+                    format!("expected {expected} bytes, as the manifest says; found {found}");
+                return Err(Error::corruption(path, expected, what));
+            }
+        }
         Self::load_with(fs, path, context, None)
     }
 

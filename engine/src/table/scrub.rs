@@ -56,7 +56,7 @@ impl TableReader {
     }
 
     /// Reads the whole file once more and verifies each part of it. `read` is told of the bytes of each
-    /// part, and may end the scrub with an error; `found` of what is damaged. Damaged data blocks are not
+    /// part, and may end the scrub with an error, as a lack of file handles does; `found` of what is damaged. Damaged data blocks are not
     /// believed any more: the next read of one verifies it, or is refused where the disk can't read it.
     pub(crate) fn scrub(
         &self,
@@ -67,6 +67,8 @@ impl TableReader {
         let file = fs.open(self.path()).at("open", self.path());
         let file = match file.and_then(|file| self.check_length(&*file).map(|()| file)) {
             Ok(file) => file,
+            // It says nothing of the file.
+            Err(error) if error.heals() => return Err(error),
             Err(error) => {
                 found(self.table_damage(0, error));
                 return Ok(());

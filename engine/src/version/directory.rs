@@ -6,7 +6,9 @@ use std::path::Path;
 use super::Manifest;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs, read_all};
-use crate::key::{CURRENT_NAME, FILE_ID_MAX, FileId, FileKind, LOCK_NAME, UNFINISHED_NAME};
+use crate::key::{
+    CURRENT_NAME, FILE_ID_MAX, FileId, FileKind, LOCK_NAME, REPAIRING_NAME, UNFINISHED_NAME,
+};
 use crate::record::HEADER_BYTES;
 
 /// Takes the directory's lock; [`Error::Locked`] if another handle has it.
@@ -52,6 +54,16 @@ pub(crate) fn read_manifest(fs: &dyn Fs, dir: &Path) -> Result<Manifest> {
     }
     check_no_data(fs, dir, &list(fs, dir)?)?;
     Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &dir.join(CURRENT_NAME))
+}
+
+/// [`Error::Corruption`] where a repair was cut short: what is there may be any part of a database.
+pub(crate) fn check_repaired(dir: &Path, files: &[FileKind]) -> Result<()> {
+    if !files.contains(&FileKind::Repairing) {
+        return Ok(());
+    }
+    let what = "a repair into this directory was cut short, and only a part of the database is here: \
+                remove the directory, and repair into a new one";
+    Err(Error::corruption(&dir.join(REPAIRING_NAME), 0, what))
 }
 
 /// Without a `CURRENT` there is no database, unless it was lost: then nothing is overwritten.

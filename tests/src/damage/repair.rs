@@ -8,6 +8,7 @@ use kvtimedb_engine::inspect::{Lost, Salvaged, TableView, salvage};
 use kvtimedb_engine::{Db, Error};
 
 use super::{DIR, NEW_DIR, Oracle, image_options, is_wal};
+use crate::checkpoint::SURVIVALS;
 use crate::oracle::{Op, batch, noise};
 
 /// A table of many blocks, one above it that ends and erases some of what it holds, and a log.
@@ -221,4 +222,45 @@ fn a_repair_goes_to_a_new_directory_only() {
     assert!(matches!(go(NEW_DIR), Err(Error::Locked { .. })));
     drop(db);
     assert!(Arc::new(fs).list(Path::new(NEW_DIR)).is_err());
+}
+
+/// A repair that was killed left a database that opened, and answered with what its oldest sources held.
+#[test]
+fn a_repair_that_is_cut_short_leaves_nothing_that_opens() {
+    let (image, oracle) = database();
+    let go = |fs: &SimFs| salvage(&image_options(fs), Path::new(DIR), Some(Path::new(NEW_DIR)));
+    let whole = image.fork();
+    let before = whole.mutations();
+    go(&whole).unwrap();
+    let (mut refused, mut complete) = (0, 0);
+    for call in before..=whole.mutations() {
+        let stopped = image.fork();
+        stopped.stop_after(call);
+        let told = go(&stopped);
+        for survival in SURVIVALS {
+            let fs = stopped.fork();
+            fs.crash(survival);
+            let point = format!("call {call}, {survival:?}");
+            let in_it = |path: &std::path::PathBuf| path.starts_with(NEW_DIR);
+            if !fs.file_names().iter().any(in_it) {
+                assert!(told.is_err() && call < before + 6, "{point}: there is nothing");
+                continue;
+            }
+            match Db::open(NEW_DIR, image_options(&fs)) {
+                Ok(db) => {
+                    oracle.assert_answers(&db, &point);
+                    complete += 1;
+                }
+                Err(error) => {
+                    assert!(told.is_err(), "{point}: {error}");
+                    assert!(
+                        error.to_string().contains("repair into a new one"),
+                        "{point}: {error}"
+                    );
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && complete >= SURVIVALS.len(), "{refused} {complete}");
 }

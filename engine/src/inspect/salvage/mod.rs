@@ -27,17 +27,23 @@ use crate::batch::{Op, WriteBatch};
 use crate::db::Db;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::Fs;
-use crate::key::{CURRENT_NAME, DatabaseId, FileId, FileKind, SeqNo, ValueKind, ValueRef};
+use crate::key::{
+    CURRENT_NAME, DatabaseId, FileId, FileKind, REPAIRING_NAME, SeqNo, ValueKind, ValueRef,
+};
 use crate::options::Options;
 use crate::record::{LogKind, RecordReader};
 use crate::table::{TableContext, TableMeta, TableReader};
 use crate::version::{Manifest, ManifestState, directory};
 
+/// For whoever finds the file.
+const REPAIRING_TEXT: &str = "A repair into this directory was begun and is not finished: only a part of the database is here.\n";
+
 /// The new database is written in batches of about this size, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Writes what can be read of the database in `from`, which is not open, to a new one in `to`, which does
-/// not exist or is empty; verifies the new one; tells what was lost. Without `to` nothing is written, and
+/// not exist or is empty; verifies the new one; tells what was lost. Until it is done, `REPAIRING` is in
+/// `to`, and no open takes what is there for the database. Without `to` nothing is written, and
 /// the same is told. Nothing in `from` is changed.
 ///
 /// `options` are those of the new database; both are on its file system. One table, or one segment of the
@@ -48,8 +54,12 @@ const BATCH_BYTES: usize = 4 << 20;
 pub fn salvage(options: &Options, from: &Path, to: Option<&Path>) -> Result<Salvaged> {
     let fs = &*options.fs;
     let files = directory::list(fs, from)?;
-    let _lock = lock(fs, from, &files, &mut |_| {})?;
     let mut salvaged = Salvaged::default();
+    let _lock = lock(fs, from, &files, &mut |checked| {
+        let note = |note| format!("{}: {note}", checked.path.display());
+        salvaged.notes.extend(checked.note.map(note));
+    })?;
+    salvaged.notes.extend(directory::check_repaired(from, &files).err().map(|e| e.to_string()));
     let plan = Plan::of(fs, from, &files, &mut salvaged)?;
     let mut sink = Sink::begin(options, to)?;
     for source in &plan.tables(from) {
@@ -250,7 +260,8 @@ impl Sink {
                 }
                 _ => {}
             }
-            Db::open(to, options.clone())
+            mark_repairing(&*options.fs, to)?;
+            Db::open_for_repair(to, options.clone())
         };
         Ok(Sink { db: to.map(open).transpose()?, batch: WriteBatch::new() })
     }
@@ -272,7 +283,7 @@ impl Sink {
         }
     }
 
-    /// Closes the new database and reads all of it back.
+    /// Closes the new database, reads all of it back, and gives it free.
     fn finish(self, options: &Options, to: Option<&Path>) -> Result<()> {
         let (Some(db), Some(to)) = (self.db, to) else { return Ok(()) };
         if !self.batch.is_empty() {
@@ -280,10 +291,24 @@ impl Sink {
         }
         db.close()?;
         drop(db);
-        let mut error = None;
-        verify_directory(&*options.fs, to, Depth::Records, &mut |checked| {
-            error = error.take().or(checked.error);
+        let (fs, mark, mut error) = (&*options.fs, to.join(REPAIRING_NAME), None);
+        verify_directory(fs, to, Depth::Records, &mut |checked| {
+            if checked.path != mark {
+                error = error.take().or(checked.error);
+            }
         })?;
-        error.map_or(Ok(()), Err)
+        error.map_or(Ok(()), Err)?;
+        fs.remove(&mark).at("remove", &mark)?;
+        fs.sync_dir(to).at("sync", to)
     }
+}
+
+/// Makes the mark durable, before anything else is there.
+fn mark_repairing(fs: &dyn Fs, to: &Path) -> Result<()> {
+    fs.create_dir_all(to).at("create", to)?;
+    let path = to.join(REPAIRING_NAME);
+    let file = fs.create(&path).at("create", &path)?;
+    file.write_at(0, REPAIRING_TEXT.as_bytes()).at("write", &path)?;
+    file.sync().at("sync", &path)?;
+    fs.sync_dir(to).at("sync", to)
 }

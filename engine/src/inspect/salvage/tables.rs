@@ -152,7 +152,7 @@ pub(super) fn seq_range(
     database: DatabaseId,
     id: FileId,
 ) -> Option<(SeqNo, SeqNo)> {
-    let (reader, _) = TableReader::salvage(fs, path, context(), None).ok()?;
+    let (reader, _) = TableReader::salvage(fs, path, TableContext::unshared(), None).ok()?;
     check_identity(&reader, database, id).ok()?;
     Some((reader.properties().min_seq, reader.properties().max_seq))
 }

@@ -56,8 +56,9 @@ impl TableReader {
     }
 
     /// Reads the whole file once more and verifies each part of it. `read` is told of the bytes of each
-    /// part, and may end the scrub with an error, as a lack of file handles does; `found` of what is damaged. Damaged data blocks are not
-    /// believed any more: the next read of one verifies it, or is refused where the disk can't read it.
+    /// part, and may end the scrub with an error, as too few file handles do; `found` of what is damaged.
+    /// Damaged data blocks are not believed any more: the next read of one verifies it, or is refused
+    /// where the disk can't read it.
     pub(crate) fn scrub(
         &self,
         fs: &dyn Fs,

@@ -36,14 +36,15 @@ use crate::table::{TableContext, TableMeta, TableReader};
 use crate::version::{Manifest, ManifestState, directory};
 
 /// For whoever finds the file.
-const REPAIRING_TEXT: &str = "A repair into this directory was begun and is not finished: only a part of the database is here.\n";
+const REPAIRING_TEXT: &str =
+    "A repair into this directory is not finished: only a part of the database is here.\n";
 
 /// The new database is written in batches of about this size, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Writes what can be read of the database in `from`, which is not open, to a new one in `to`, which does
-/// not exist or is empty; verifies the new one; tells what was lost. Until it is done, `REPAIRING` is in
-/// `to`, and no open takes what is there for the database. Without `to` nothing is written, and
+/// not exist or is empty; verifies the new one; tells what was lost. Until it is done,
+/// `REPAIRING` is in `to`, and no open takes what is there for the database. Without `to` nothing is written, and
 /// the same is told. Nothing in `from` is changed.
 ///
 /// `options` are those of the new database; both are on its file system. One table, or one segment of the

@@ -1,6 +1,7 @@
 //! The limits that a system sets to a process (`ulimit`): reached while the server runs, they refuse
 //! what needs more, end nothing, and hurt no more once they are lifted.
 
+use std::collections::BTreeSet;
 use std::fs::read_dir;
 use std::io::{Read, Write};
 use std::process::Command;
@@ -84,7 +85,7 @@ fn a_limit_on_open_files_is_waited_out() {
     let mut writer = Writer::all(4).swap_remove(0);
     let mut ledger = Ledger::default();
 
-    limit(&server, Resource::Nofile, Some(open_files(&server)));
+    limit(&server, Resource::Nofile, Some(lowest_unused_descriptor(&server)));
     // Accepted by the system, but not by the server.
     let mut waiting = server.raw_connect();
     waiting.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -110,15 +111,20 @@ fn a_limit_on_open_files_is_waited_out() {
     ledger.check(&Server::start(dir.path(), &[]), &mut Rng::with_seed(4));
 }
 
-/// How many files the server has open, once it opens no more by itself.
-fn open_files(server: &Server) -> u64 {
-    let count = || read_dir(format!("/proc/{}/fd", server.process_id())).unwrap().count() as u64;
-    let mut before = count();
+/// The limit under which the server can open no more files than it has: the lowest number that it does
+/// not use, once it opens no more by itself.
+fn lowest_unused_descriptor(server: &Server) -> u64 {
+    let used = || {
+        let entries = read_dir(format!("/proc/{}/fd", server.process_id())).unwrap();
+        let numbers = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        numbers.map(|number| number.parse().unwrap()).collect::<BTreeSet<u64>>()
+    };
+    let mut before = used();
     loop {
-        thread::sleep(Duration::from_millis(50));
-        let now = count();
+        thread::sleep(Duration::from_millis(200));
+        let now = used();
         if now == before {
-            return now;
+            return (0..).find(|number| !now.contains(number)).expect("there are numbers enough");
         }
         before = now;
     }

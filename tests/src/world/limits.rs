@@ -124,7 +124,8 @@ fn lowest_unused_descriptor(server: &Server) -> u64 {
         thread::sleep(Duration::from_millis(200));
         let now = used();
         if now == before {
-            return (0..).find(|number| !now.contains(number)).expect("there are numbers enough");
+            let lowest = (0..=now.len() as u64).find(|number| !now.contains(number));
+            return lowest.expect("a set of n numbers leaves one of the first n + 1");
         }
         before = now;
     }

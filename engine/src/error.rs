@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::key::{SeqNo, Timestamp};
+
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -112,6 +114,41 @@ pub enum Error {
     Poisoned {
         /// The first failure.
         cause: Arc<Error>,
+    },
+
+    /// The call asks for, or would write to, a moment that lies before the retention horizon. What was
+    /// there is no longer kept whole, so there is no answer. Nothing was written.
+    #[error("{ts} lies before the retention horizon {horizon}: what was then is no longer kept")]
+    BelowHorizon {
+        /// The moment.
+        ts: Timestamp,
+        /// The earliest moment that can be asked for.
+        horizon: Timestamp,
+    },
+
+    /// A condition of the batch does not hold. Nothing was written.
+    #[error("condition {condition} of the batch does not hold: nothing was written")]
+    ConditionFailed {
+        /// Its number among the batch's conditions, from 0.
+        condition: usize,
+    },
+
+    /// The operations that follow this sequence number are no longer kept for the change feed.
+    #[error(
+        "the changes after {since} are no longer kept: the oldest that is kept has number {oldest}"
+    )]
+    Trimmed {
+        /// The sequence number after which the feed was to go on.
+        since: SeqNo,
+        /// The oldest operation that is kept.
+        oldest: SeqNo,
+    },
+
+    /// An aggregate met a version that is not a number.
+    #[error("the value at {ts} is not a number: an aggregate takes JSON numbers")]
+    NotNumeric {
+        /// The timestamp of the version.
+        ts: Timestamp,
     },
 
     /// The database was closed.

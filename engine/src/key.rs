@@ -8,7 +8,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The user's moment: an opaque signed number. The engine orders it and never interprets it.
 pub type Timestamp = i64;
@@ -188,6 +188,29 @@ pub struct EntryRef<'a> {
     pub value_type: ValueType,
     /// The value itself.
     pub value: &'a [u8],
+}
+
+impl EntryRef<'_> {
+    /// A number that tells this version from others of its key: it changes when the timestamp, the
+    /// type or the value does. It says nothing of which is newer.
+    pub fn etag(&self) -> u64 {
+        let mut head = [self.value_type as u8; 9];
+        head[1..].copy_from_slice(&self.ts.to_le_bytes());
+        xxh3_64_with_seed(self.value, xxh3_64(&head))
+    }
+}
+
+impl Entry {
+    /// As [`EntryRef::etag`].
+    pub fn etag(&self) -> u64 {
+        EntryRef::from(self).etag()
+    }
+}
+
+impl<'a> From<&'a Entry> for EntryRef<'a> {
+    fn from(Entry { ts, value_type, value }: &'a Entry) -> Self {
+        EntryRef { ts: *ts, value_type: *value_type, value }
+    }
 }
 
 impl From<EntryRef<'_>> for Entry {

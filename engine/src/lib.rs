@@ -44,6 +44,7 @@ pub mod fuzzing;
 pub mod inspect;
 mod iter;
 mod key;
+mod lookup;
 mod memtable;
 mod metrics;
 mod options;
@@ -55,8 +56,9 @@ mod wal;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BytesColumn, Columns, ValueTypes, WriteBatch};
 pub use db::{
-    AsOf, Checkpoint, Db, ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep,
-    Explanation, History, Scan, ScrubReport,
+    Aggregate, AsOf, Changed, Checkpoint, Db, Diff, ExplainedOutcome, ExplainedPlace,
+    ExplainedSource, ExplainedStep, Explanation, History, Scan, ScrubReport, Snapshot, Timeline,
+    Window,
 };
 pub use error::{Error, Result};
 pub use iter::{KeyRange, Order};
@@ -64,6 +66,7 @@ pub use key::{
     Entry, EntryRef, KEY_BYTES_MAX, SeqNo, Timestamp, VALUE_BYTES_MAX, ValueKind, ValueRef,
     ValueType,
 };
+pub use lookup::{Condition, Expect, Lookup, Mode};
 pub use metrics::{Counter, Metrics};
 pub use options::{Background, BackgroundStep, Durability, Options, WAL_SYNC_PERIOD_MS};
 pub use table::Damage;

@@ -15,10 +15,9 @@ use smallvec::SmallVec;
 
 use super::probe::{self, Hit, SourceProbe};
 use super::questions::{Question, Questions, Share};
-use super::state::{Core, SuperVersion};
+use super::state::SuperVersion;
 use crate::error::{Error, Result};
 use crate::key::{EntryRef, SeqNo, Tag, Timestamp};
-use crate::options::Background;
 
 /// A thread more is worth its start for so many questions.
 const QUESTIONS_PER_THREAD: usize = 32 << 10;
@@ -33,7 +32,7 @@ const QUESTIONS_MAX: usize = (1 << SHARE_SHIFT) - 1;
 /// Where there is no answer.
 const NONE: u32 = u32::MAX;
 
-/// The answers to many questions; see [`Db::asof`](crate::Db::asof). In columns: the values lie one
+/// The answers to many questions; see [`Snapshot::asof`](crate::Snapshot::asof). In columns: the values lie one
 /// behind the other.
 #[derive(Debug)]
 pub struct AsOf {
@@ -86,18 +85,23 @@ impl AsOf {
     }
 }
 
-impl Core {
-    pub(crate) fn asof(&self, lookups: &[(&[u8], Timestamp)]) -> Result<AsOf> {
-        self.check_open()?;
+impl SuperVersion {
+    /// Shared out among no more than `threads_max` threads.
+    pub(super) fn asof(
+        &self,
+        lookups: &[(&[u8], Timestamp)],
+        visible: SeqNo,
+        threads_max: usize,
+    ) -> Result<AsOf> {
         if lookups.len() > QUESTIONS_MAX {
             let what = format!("{} lookups at once: the limit is {QUESTIONS_MAX}", lookups.len());
             return Err(Error::InvalidArgument(what));
         }
-        let (view, visible) = self.view.load();
-        let view = &**view;
+        let earliest = lookups.iter().map(|&(_, at)| at).min();
+        earliest.map_or(Ok(()), |earliest| self.check_horizon(earliest))?;
         let answer_of: Vec<AtomicU32> = lookups.iter().map(|_| AtomicU32::new(NONE)).collect();
-        let of = self.shares(lookups.len());
-        let answer = |number| Answers::of(Share { number, of }, view, visible, lookups, &answer_of);
+        let of = threads_max.min(1 + lookups.len() / QUESTIONS_PER_THREAD).min(SHARES_MAX);
+        let answer = |number| Answers::of(Share { number, of }, self, visible, lookups, &answer_of);
         let shares: Result<Vec<Answers>> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..of).map(|share| scope.spawn(move || answer(share))).collect();
             let first = std::iter::once(answer(0));
@@ -108,15 +112,6 @@ impl Core {
             first.chain(others).collect()
         });
         Ok(AsOf { answer_of, shares: shares? })
-    }
-
-    /// Among how many threads so many questions are shared out.
-    fn shares(&self, questions: usize) -> usize {
-        if self.options.background == Background::Inline {
-            return 1;
-        }
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        processors.min(1 + questions / QUESTIONS_PER_THREAD).min(SHARES_MAX)
     }
 }
 

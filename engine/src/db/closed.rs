@@ -76,6 +76,6 @@ impl Log {
         // Nothing is flushed here, so that the segments don't matter.
         let frozen = |memtable| ImmutableMemtable { memtable, wal: FileId(0), next_wal: FileId(0) };
         let immutables = newest_first.map(|memtable| Arc::new(frozen(memtable))).collect();
-        SuperVersion { active, immutables, version: Arc::new(version) }
+        SuperVersion { active, immutables, version: Arc::new(version), horizon: Timestamp::MIN }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::read::{Found, Observer, Source};
-use super::state::{Core, SuperVersion};
+use super::state::SuperVersion;
 use crate::error::Result;
 use crate::key::{Entry, FileId, RunRank, SeqNo, Timestamp, ValueKind};
 use crate::memtable::Memtable;
@@ -78,14 +78,6 @@ pub struct ExplainedPlace {
     pub chunk: usize,
     /// How the chunk's values are stored.
     pub codec: &'static str,
-}
-
-impl Core {
-    pub(crate) fn explain(&self, key: &[u8], at: Timestamp) -> Result<Explanation> {
-        self.check_open()?;
-        let (view, visible) = self.view.load();
-        view.explain(key, at, visible)
-    }
 }
 
 impl SuperVersion {

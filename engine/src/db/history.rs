@@ -7,22 +7,30 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::state::{Core, SuperVersion};
+use super::state::SuperVersion;
 use crate::error::Result;
 use crate::iter::{Cursor as _, Order, Versions};
-use crate::key::{EntryRef, KeyHash, SeqNo, Timestamp, ValueKind};
+use crate::key::{EntryRef, KeyHash, SeqNo, Timestamp, ValueKind, ValueRef};
 use crate::memtable::{Memtable, MemtableCursor, MemtableVersion};
 use crate::table::{TableHistory, Wanted};
 
 /// How many versions a memtable decodes at a time.
 const MEMTABLE_VERSIONS: usize = 64;
 
-/// The versions of a key in a range of time; see [`Db::history`](crate::Db::history). It shows the
-/// database as it was when it was made.
+/// The versions of a key in a range of time; see [`Snapshot::history`](crate::Snapshot::history). It
+/// shows the database as it was when it was made.
 pub struct History {
     wanted: Wanted,
     /// Newest first.
     sources: SmallVec<[Source; 1]>,
+    shows_ends: bool,
+}
+
+/// The versions of a key and its ends in a range of time; see
+/// [`Snapshot::timeline`](crate::Snapshot::timeline). It shows the database as it was when it was made.
+#[derive(Debug)]
+pub struct Timeline {
+    history: History,
 }
 
 /// A source, and what it has decoded.
@@ -44,28 +52,41 @@ struct MemtableHistory {
     value: Vec<u8>,
 }
 
-impl Core {
-    pub(crate) fn history(
+impl SuperVersion {
+    /// The history of `key`; [`Timestamp::MIN`] begins with what is kept.
+    pub(super) fn history(
         &self,
         key: &[u8],
         from: Timestamp,
         to: Timestamp,
         order: Order,
+        visible: SeqNo,
     ) -> Result<History> {
-        self.check_open()?;
-        let (view, visible) = self.view.load();
+        let from = if from == Timestamp::MIN { self.horizon } else { from };
+        self.check_horizon(from.min(to))?;
         let wanted = Wanted { key: key.to_vec(), from, to, order };
         let mut sources = SmallVec::new();
         if from <= to {
-            view.origins(&wanted, visible, |origin| {
+            self.origins(&wanted, visible, |origin| {
                 sources.push(Source { origin, versions: Versions::default() });
             });
         }
-        Ok(History { wanted, sources })
+        Ok(History { wanted, sources, shows_ends: false })
     }
-}
 
-impl SuperVersion {
+    /// As [`history`](Self::history), with the ends.
+    pub(super) fn timeline(
+        &self,
+        key: &[u8],
+        from: Timestamp,
+        to: Timestamp,
+        order: Order,
+        visible: SeqNo,
+    ) -> Result<Timeline> {
+        let history = self.history(key, from, to, order, visible)?;
+        Ok(Timeline { history: History { shows_ends: true, ..history } })
+    }
+
     /// The sources that fences and filters allow to hold what is wanted, newest first.
     fn origins(&self, wanted: &Wanted, visible: SeqNo, mut add: impl FnMut(Origin)) {
         let meets = |(min, max): (Timestamp, Timestamp)| min <= wanted.to && wanted.from <= max;
@@ -97,15 +118,24 @@ impl History {
     #[expect(clippy::should_implement_trait, reason = "an iterator can't lend")]
     #[inline]
     pub fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
-        let next = match &mut self.sources[..] {
-            [] => None,
-            [source] => source.next_put(&self.wanted)?.map(|index| (0, index)),
-            _ => self.next_merged()?,
-        };
+        let next = self.next_shown()?;
         Ok(next.map(|(source, index)| self.sources[source].versions.entry(index)))
     }
 
-    /// The source that has the next put, and the put's index there.
+    /// The source that has the next version to be shown, and its index there.
+    #[inline]
+    fn next_shown(&mut self) -> Result<Option<(usize, usize)>> {
+        match &mut self.sources[..] {
+            [] => Ok(None),
+            [source] => {
+                let index = source.next_shown(&self.wanted, self.shows_ends)?;
+                Ok(index.map(|index| (0, index)))
+            }
+            _ => self.next_merged(),
+        }
+    }
+
+    /// As [`next_shown`](Self::next_shown), of several sources.
     fn next_merged(&mut self) -> Result<Option<(usize, usize)>> {
         let order = self.wanted.order;
         loop {
@@ -133,23 +163,38 @@ impl History {
                     older.take(order);
                 }
             }
-            if self.sources[number].is_put(index) {
+            if self.sources[number].is_shown(index, self.shows_ends) {
                 return Ok(Some((number, index)));
             }
         }
     }
 }
 
+impl Timeline {
+    /// The timestamp of the next version and its value; no value is an end: from then on the key has
+    /// none. After an error it may lack some, so there should be no further call.
+    #[expect(clippy::should_implement_trait, reason = "an iterator can't lend")]
+    pub fn next(&mut self) -> Result<Option<(Timestamp, Option<ValueRef<'_>>)>> {
+        let next = self.history.next_shown()?;
+        Ok(next.map(|(source, index)| {
+            let versions = &self.history.sources[source].versions;
+            let EntryRef { ts, value_type, value } = versions.entry(index);
+            let is_put = versions.tags[index].kind() == ValueKind::Put;
+            (ts, is_put.then_some(ValueRef { value_type, bytes: value }))
+        }))
+    }
+}
+
 impl Source {
-    /// The index of the next put, where this is the only source.
+    /// The index of the next version to be shown, where this is the only source.
     #[inline]
-    fn next_put(&mut self, wanted: &Wanted) -> Result<Option<usize>> {
+    fn next_shown(&mut self, wanted: &Wanted, shows_ends: bool) -> Result<Option<usize>> {
         loop {
             if !self.has_next(wanted)? {
                 return Ok(None);
             }
             let index = self.take(wanted.order);
-            if self.is_put(index) {
+            if self.is_shown(index, shows_ends) {
                 return Ok(Some(index));
             }
         }
@@ -188,8 +233,12 @@ impl Source {
     }
 
     #[inline]
-    fn is_put(&self, index: usize) -> bool {
-        self.versions.tags[index].kind() == ValueKind::Put
+    fn is_shown(&self, index: usize, shows_ends: bool) -> bool {
+        match self.versions.tags[index].kind() {
+            ValueKind::Put => true,
+            ValueKind::End => shows_ends,
+            ValueKind::Erase => false,
+        }
     }
 }
 

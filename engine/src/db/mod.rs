@@ -1,9 +1,11 @@
 //! The database: its public methods, and nothing else.
 
+mod aggregate;
 mod asof;
 mod background;
 mod checkpoint;
 mod closed;
+mod diff;
 mod explain;
 mod history;
 mod maintenance;
@@ -15,6 +17,7 @@ mod scan;
 mod scrub;
 mod segments;
 mod signals;
+mod snapshot;
 mod state;
 mod throttle;
 mod view;
@@ -25,23 +28,27 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::aggregate::{Aggregate, Window};
 pub use self::asof::AsOf;
 use self::background::Threads;
 pub use self::checkpoint::Checkpoint;
 pub(crate) use self::closed::explain_closed;
+pub use self::diff::{Changed, Diff};
 pub use self::explain::{
     ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
 };
-pub use self::history::History;
+pub use self::history::{History, Timeline};
 use self::open::Opened;
 pub use self::scan::Scan;
 pub use self::scrub::ScrubReport;
+pub use self::snapshot::Snapshot;
 use self::state::Core;
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::fs::FileLock;
 use crate::iter::{KeyRange, Order};
 use crate::key::{Entry, SeqNo, Timestamp, ValueRef};
+use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::options::{Background, BackgroundStep, Durability, Options};
 use crate::table::Damage;
@@ -147,25 +154,17 @@ impl Db {
         self.floor(key, Timestamp::MAX)
     }
 
-    /// The versions of `key` from `from` to `to`, both inclusive, as they are now: later writes don't
-    /// show. Ends and erased versions are not among them.
-    ///
-    /// ```
-    /// # use kvtimedb_engine::{Db, Options, Order, Timestamp};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let db = Db::open(dir.path(), Options::default())?;
-    /// for (ts, value) in [(100, b"19.0"), (200, b"21.5")] {
-    ///     db.put(b"sensor/7", ts, value)?;
-    /// }
-    /// let mut history =
-    ///     db.history(b"sensor/7", Timestamp::MIN, Timestamp::MAX, Order::Descending)?;
-    /// let mut seen = Vec::new();
-    /// while let Some(version) = history.next()? {
-    ///     seen.push((version.ts, version.value.to_vec()));
-    /// }
-    /// assert_eq!(seen, [(200, b"21.5".to_vec()), (100, b"19.0".to_vec())]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// The version of `key` that `lookup` means.
+    pub fn find(&self, key: &[u8], lookup: Lookup) -> Result<Option<Entry>> {
+        self.snapshot()?.find(key, lookup)
+    }
+
+    /// The database as it is now, for several questions about one moment.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.core().snapshot()
+    }
+
+    /// [`Snapshot::history`] of the database as it is now.
     pub fn history(
         &self,
         key: &[u8],
@@ -173,70 +172,22 @@ impl Db {
         to: Timestamp,
         order: Order,
     ) -> Result<History> {
-        self.core().history(key, from, to, order)
+        self.snapshot()?.history(key, from, to, order)
     }
 
-    /// The state as of `at`: the floor of each of `keys` that has one, in the order of the keys' bytes,
-    /// as it is now: later writes don't show.
-    ///
-    /// ```
-    /// # use kvtimedb_engine::{Db, KeyRange, Options, Order};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let db = Db::open(dir.path(), Options::default())?;
-    /// db.put(b"sensor/7", 100, b"19.0")?;
-    /// db.put(b"sensor/8", 100, b"20.0")?;
-    /// db.put(b"sensor/8", 200, b"21.5")?;
-    /// let mut scan = db.scan(KeyRange::prefix(b"sensor/"), 150, Order::Ascending)?;
-    /// let mut seen = Vec::new();
-    /// while let Some((key, version)) = scan.next()? {
-    ///     seen.push((key.to_vec(), version.value.to_vec()));
-    /// }
-    /// assert_eq!(seen[1], (b"sensor/8".to_vec(), b"20.0".to_vec()));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// [`Snapshot::scan`] of the database as it is now.
     pub fn scan(&self, keys: KeyRange, at: Timestamp, order: Order) -> Result<Scan> {
-        self.core().scan(keys, at, order)
+        self.snapshot()?.scan(keys, at, order)
     }
 
-    /// Many floors at once, all of one moment of the database, each at its own key and timestamp, in
-    /// any order. Quicker than one floor after the other by as much as they lie close together.
-    ///
-    /// ```
-    /// # use kvtimedb_engine::{Db, Options};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let db = Db::open(dir.path(), Options::default())?;
-    /// db.put(b"sensor/7", 100, b"19.0")?;
-    /// db.put(b"sensor/8", 200, b"21.5")?;
-    /// let answers = db.asof(&[(b"sensor/8", 250), (b"sensor/8", 199), (b"sensor/7", 150)])?;
-    /// assert_eq!(answers.get(0).unwrap().value, b"21.5");
-    /// assert_eq!(answers.get(1), None);
-    /// assert_eq!(answers.get(2).unwrap().ts, 100);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// [`Snapshot::asof`] of the database as it is now.
     pub fn asof(&self, lookups: &[(&[u8], Timestamp)]) -> Result<AsOf> {
-        self.core().asof(lookups)
+        self.snapshot()?.asof(lookups)
     }
 
-    /// Answers as [`floor`](Self::floor) does, and tells what it cost: which sources were skipped, by
-    /// which fence or filter, and which blocks were read.
-    ///
-    /// ```
-    /// # use kvtimedb_engine::{Db, Options};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let db = Db::open(dir.path(), Options::default())?;
-    /// db.put(b"sensor/7", 100, b"19.0")?;
-    /// let explanation = db.explain(b"sensor/7", 150)?;
-    /// assert_eq!(explanation.answer, db.floor(b"sensor/7", 150)?);
-    /// assert_eq!(
-    ///     explanation.to_string(),
-    ///     "floor of \"sensor/7\" at 150\n  \
-    ///      active memtable: read, found a value at 100\n  \
-    ///      answer: 4 bytes, from 100"
-    /// );
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// [`Snapshot::explain`] of the database as it is now.
     pub fn explain(&self, key: &[u8], at: Timestamp) -> Result<Explanation> {
-        self.core().explain(key, at)
+        self.snapshot()?.explain(key, at)
     }
 
     /// Writes what is in memory to SSTables. Nothing is lost without it; it shortens the next open.

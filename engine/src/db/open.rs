@@ -12,7 +12,7 @@ use super::state::{Core, SuperVersion, Writer};
 use crate::error::{Error, IoContext, Result};
 use crate::flush::{Log, flush_log};
 use crate::fs::FileLock;
-use crate::key::{DatabaseId, FileId, FileKind, SeqNo, UNFINISHED_NAME};
+use crate::key::{DatabaseId, FileId, FileKind, SeqNo, Timestamp, UNFINISHED_NAME};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::{MEMTABLE_BYTES_MAX, MEMTABLE_BYTES_MIN, Options};
@@ -131,6 +131,7 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
         active: Arc::new(Memtable::new(options.memtable_bytes_max)),
         immutables: Vec::new(),
         version: Arc::clone(versions.version()),
+        horizon: Timestamp::MIN,
     };
     let (signals, receivers) = Signals::new(wal.sync_handle());
     let writer = Writer { wal, next_seq: last_seq + 1, crowd: 0 };

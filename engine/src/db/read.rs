@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 
 use super::state::{Core, SuperVersion};
 use crate::error::Result;
+use crate::iter::Order;
 use crate::key::{Entry, KeyHash, SeqNo, Tag, Timestamp, ValueKind};
+use crate::lookup::{Lookup, Mode};
 use crate::memtable::{Memtable, MemtableVersion};
 use crate::table::TableVersion;
 use crate::version::{Run, Table};
@@ -104,11 +106,53 @@ impl Core {
     pub(crate) fn floor(&self, key: &[u8], at: Timestamp) -> Result<Option<Entry>> {
         self.check_open()?;
         let (view, visible) = self.view.load();
-        view.floor(key, at, visible, &mut ())?.map(Found::into_entry).transpose()
+        view.floor_entry(key, at, visible)
     }
 }
 
 impl SuperVersion {
+    /// The version that a lookup means.
+    pub(super) fn find(&self, key: &[u8], lookup: Lookup, visible: SeqNo) -> Result<Option<Entry>> {
+        let at = lookup.at;
+        let floor = |at| self.floor_entry(key, at, visible);
+        let entry = match lookup.mode {
+            Mode::Floor => floor(at)?,
+            Mode::Exact => floor(at)?.filter(|entry| entry.ts == at),
+            Mode::Before => at.checked_sub(1).map_or(Ok(None), floor)?,
+            Mode::Ceiling => self.ceiling(key, at, visible)?,
+            Mode::After => match at.checked_add(1) {
+                Some(at) => self.ceiling(key, at, visible)?,
+                None => None,
+            },
+            Mode::Nearest => {
+                let nearer = |ceiling: &Entry, floor: &Entry| {
+                    ceiling.ts.abs_diff(at) < floor.ts.abs_diff(at)
+                };
+                match (floor(at)?, self.ceiling(key, at, visible)?) {
+                    (Some(floor), Some(ceiling)) if nearer(&ceiling, &floor) => Some(ceiling),
+                    (floor, ceiling) => floor.or(ceiling),
+                }
+            }
+        };
+        Ok(entry.filter(|entry| lookup.allows(entry.ts)))
+    }
+
+    /// The oldest version of `key` at or after `at`.
+    fn ceiling(&self, key: &[u8], at: Timestamp, visible: SeqNo) -> Result<Option<Entry>> {
+        self.check_horizon(at)?;
+        let mut history = self.history(key, at, Timestamp::MAX, Order::Ascending, visible)?;
+        Ok(history.next()?.map(Entry::from))
+    }
+
+    pub(super) fn floor_entry(
+        &self,
+        key: &[u8],
+        at: Timestamp,
+        visible: SeqNo,
+    ) -> Result<Option<Entry>> {
+        self.floor(key, at, visible, &mut ())?.map(Found::into_entry).transpose()
+    }
+
     /// The floor, still where it was found.
     pub(super) fn floor(
         &self,
@@ -117,6 +161,7 @@ impl SuperVersion {
         visible: SeqNo,
         observer: &mut impl Observer,
     ) -> Result<Option<Found<'_>>> {
+        self.check_horizon(at)?;
         let mut bound = at;
         loop {
             let Some(found) = self.newest_record(key, bound, visible, observer)? else {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::probe::{self, SourceProbe};
-use super::state::Core;
+use super::state::SuperVersion;
 use crate::error::Result;
 use crate::iter::{KeyRange, Order, Versions};
 use crate::key::{EntryRef, SeqNo, Timestamp};
@@ -20,7 +20,7 @@ const FIRST_KEYS: usize = 8;
 const FILL_KEYS_MAX: usize = 1024;
 const FILL_BYTES_MAX: usize = 256 * 1024;
 
-/// Keys with their values as of a moment; see [`Db::scan`](crate::Db::scan). It shows the database
+/// Keys with their values as of a moment; see [`Snapshot::scan`](crate::Snapshot::scan). It shows the database
 /// as it was when it was made.
 pub struct Scan {
     /// Newest first.
@@ -35,17 +35,24 @@ pub struct Scan {
     keys: Vec<u8>,
     key_ends: Vec<usize>,
     versions: Versions,
+    /// Which of them it stands on.
+    current: Option<usize>,
 }
 
-impl Core {
-    pub(crate) fn scan(&self, keys: KeyRange, at: Timestamp, order: Order) -> Result<Scan> {
-        self.check_open()?;
-        let (view, visible) = self.view.load();
+impl SuperVersion {
+    pub(super) fn scan(
+        &self,
+        keys: KeyRange,
+        at: Timestamp,
+        order: Order,
+        visible: SeqNo,
+    ) -> Result<Scan> {
+        self.check_horizon(at)?;
         let may_answer =
             |memtable: &&Arc<Memtable>| memtable.ts_range().is_some_and(|(ts_min, _)| ts_min <= at);
         Ok(Scan {
-            memtables: view.memtables().filter(may_answer).cloned().collect(),
-            runs: view.version.runs().iter().filter(|run| run.min_ts() <= at).cloned().collect(),
+            memtables: self.memtables().filter(may_answer).cloned().collect(),
+            runs: self.version.runs().iter().filter(|run| run.min_ts() <= at).cloned().collect(),
             visible,
             at,
             order,
@@ -54,6 +61,7 @@ impl Core {
             keys: Vec::new(),
             key_ends: Vec::new(),
             versions: Versions::default(),
+            current: None,
         })
     }
 }
@@ -63,14 +71,27 @@ impl Scan {
     /// there is none.
     #[expect(clippy::should_implement_trait, reason = "an iterator can't lend")]
     pub fn next(&mut self) -> Result<Option<(&[u8], EntryRef<'_>)>> {
+        self.step()?;
+        Ok(self.current())
+    }
+
+    /// Goes to the next key that has a value, or past the end.
+    pub(super) fn step(&mut self) -> Result<()> {
+        self.current = None;
         if self.versions.left.is_empty()
             && let Some(rest) = self.rest.take()
         {
             self.fill(rest)?;
         }
-        let Some(index) = self.versions.left.next() else { return Ok(None) };
+        self.current = self.versions.left.next();
+        Ok(())
+    }
+
+    /// The key that it stands on, and its version.
+    pub(super) fn current(&self) -> Option<(&[u8], EntryRef<'_>)> {
+        let index = self.current?;
         let start = index.checked_sub(1).map_or(0, |before| self.key_ends[before]);
-        Ok(Some((&self.keys[start..self.key_ends[index]], self.versions.entry(index))))
+        Some((&self.keys[start..self.key_ends[index]], self.versions.entry(index)))
     }
 
     /// Decodes the next keys of `rest`, of which there may be none.

@@ -22,7 +22,7 @@ use super::signals::Signals;
 use super::throttle::Throttle;
 use super::view::ReadView;
 use crate::error::{Error, Result};
-use crate::key::{FileId, SeqNo};
+use crate::key::{FileId, SeqNo, Timestamp};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -47,9 +47,17 @@ pub(crate) struct SuperVersion {
     /// Newest first.
     pub(crate) immutables: Vec<Arc<ImmutableMemtable>>,
     pub(crate) version: Arc<Version>,
+    /// What lay before it may be gone from the tables of `version`; [`Timestamp::MIN`]: nothing is.
+    pub(crate) horizon: Timestamp,
 }
 
 impl SuperVersion {
+    /// An error if what was at `ts` may be gone.
+    pub(crate) fn check_horizon(&self, ts: Timestamp) -> Result<()> {
+        let horizon = self.horizon;
+        if ts < horizon { Err(Error::BelowHorizon { ts, horizon }) } else { Ok(()) }
+    }
+
     /// The memtables, newest first.
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(self.immutables.iter().map(|frozen| &frozen.memtable))

@@ -4,6 +4,8 @@
 //! erase takes it away; a floor is the entry with the greatest timestamp at or before the one asked
 //! for, and nothing if that is an end.
 
+mod lookups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
@@ -280,6 +282,11 @@ impl Oracle {
             let what = || format!("exact {} {at}", name());
             comparison.add(db.exact(key, at), self.exact(key, at).as_ref(), what);
         }
+        let every = moments.iter().step_by(nth).copied();
+        match db.snapshot() {
+            Ok(snapshot) => self.compare_lookups(&snapshot, key, every, comparison),
+            Err(error) => comparison.refused.push(error),
+        }
         let nth = |n: usize| moments.iter().nth(n).copied().unwrap_or(Timestamp::MAX);
         let (low, high) = (nth(moments.len() / 4), nth(moments.len() * 3 / 4));
         for (from, to) in [(Timestamp::MIN, Timestamp::MAX), (low, high), (high, low - 1)] {
@@ -295,6 +302,10 @@ impl Oracle {
         let every = |n: usize| moments.iter().copied().step_by(n.max(1));
         let asked = every(nth).flat_map(|at| self.keys().map(move |key| (key, at)));
         self.compare_asof(db, &asked.collect::<Vec<_>>(), comparison);
+        match db.snapshot() {
+            Ok(snapshot) => self.compare_diffs(&snapshot, &moments, comparison),
+            Err(error) => comparison.refused.push(error),
+        }
         let keys: Vec<_> = self.keys().collect();
         for at in every(moments.len() / 3).chain([Timestamp::MAX]) {
             self.compare_scan(db, &KeyRange::all(), at, |_| true, comparison);

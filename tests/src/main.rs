@@ -1,5 +1,6 @@
 //! Integration tests of `KVTimeDB`, through the interfaces that users have.
 
+mod aggregate;
 mod backup;
 mod checkpoint;
 mod cli;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use kvtimedb_engine::{Durability, Options};
 
+use crate::api::moment::TsUnit;
+
 /// A time-versioned key-value database: ask for a key at a moment, get the newest value written at
 /// or before it.
 #[derive(Clone, Debug, Parser)]
@@ -43,6 +45,11 @@ pub struct Config {
         value_parser = parse_bytes
     )]
     pub cache_size: usize,
+
+    /// The unit of timestamps, where a client writes or reads them as dates. It changes nothing that is
+    /// stored
+    #[arg(long, env = "KVTIMEDB_TS_UNIT", value_name = "UNIT", default_value = "us")]
+    pub ts_unit: TsUnit,
 }
 
 const AFTER_HELP: &str = "\
@@ -107,6 +114,7 @@ mod tests {
         let config = Config::parse_from(["kvtimedb"]);
         assert_eq!(config.listen, "127.0.0.1:8080");
         assert_eq!(config.durability, DurabilityMode::Sync);
+        assert_eq!(config.ts_unit, TsUnit::Us);
         assert_eq!(config.options().memtable_bytes_max, 64 << 20);
         assert_eq!(config.options().durability, Durability::Sync);
     }

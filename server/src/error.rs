@@ -4,6 +4,7 @@
 //! the same place: `reject`, which gives each variant its status. The text of a variant is what the
 //! client reads, except where `reject` says otherwise.
 
+use std::fmt;
 use std::io;
 
 /// The server's result.
@@ -42,20 +43,43 @@ pub enum Error {
     #[error("Invalid data types: {0}")]
     InvalidTypes(String),
 
+    /// Parts of the request can't be taken. Holds at least one.
+    #[error("{}", List(.0))]
+    Invalid(Vec<Flaw>),
+
     /// No endpoint has this path.
     #[error("Not found")]
     NotFound,
+
+    /// The endpoint is there, and what the request names is not.
+    #[error("{0}")]
+    NoSuch(String),
 
     /// The endpoint has no such method.
     #[error("Method not allowed: this path answers {allow}")]
     MethodNotAllowed {
         /// The methods that it has.
-        allow: &'static str,
+        allow: String,
     },
 
     /// The value exists but is not JSON.
     #[error("The value is stored as octets, which this endpoint can't answer as JSON")]
     NotJson,
+
+    /// None of the types that the client accepts can be answered.
+    #[error("Not acceptable: this endpoint answers {offered}")]
+    NotAcceptable {
+        /// The types that there are.
+        offered: &'static str,
+    },
+
+    /// Something else is under way that excludes it.
+    #[error("{0}")]
+    Conflict(String),
+
+    /// A condition of the request does not hold: nothing was written.
+    #[error("{0}")]
+    ConditionFailed(String),
 
     /// The client stopped sending.
     #[error("The request's body did not arrive in time")]
@@ -74,6 +98,10 @@ pub enum Error {
     #[error("Content-Encoding {0} is not supported: send the body as it is")]
     ContentEncoding(String),
 
+    /// The body is of a type that the endpoint doesn't take.
+    #[error("{0}")]
+    ContentType(String),
+
     /// The memory set aside for bodies is used up.
     #[error("Too much data is under way, try again")]
     Overloaded,
@@ -87,7 +115,47 @@ pub enum Error {
     Panicked,
 }
 
+/// A part of a request that can't be taken.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Flaw {
+    /// Which part: a JSON pointer into the request, as if it were an object of `path`, `query`, `header`
+    /// and `body`.
+    pub pointer: String,
+    /// What is wrong with it, and what is expected.
+    pub detail: String,
+}
+
+/// The most flaws that are told of one request.
+pub(crate) const FLAWS_MAX: usize = 100;
+
+/// Flaws in one line, in so far as they fit there.
+struct List<'f>(&'f [Flaw]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        for (at, Flaw { pointer, detail }) in self.0.iter().take(SHOWN).enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{pointer}: {detail}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
 impl Error {
+    /// One part of the request can't be taken.
+    pub(crate) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Error {
+        Error::Invalid(vec![Flaw { pointer: pointer.into(), detail: detail.into() }])
+    }
+
+    /// A parameter of the query can't be taken.
+    pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Error {
+        Error::invalid(format!("/query/{name}"), detail)
+    }
+
     /// What the process ends with if this stops it.
     pub fn exit_code(&self) -> u8 {
         match self {

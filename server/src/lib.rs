@@ -2,8 +2,10 @@
 //!
 //! A request goes `serve` (our accept loop and its time limits) → `routes` (which path, which
 //! method) → `handlers` (one function an endpoint) → the engine. What goes wrong on the way is one
-//! [`Error`], and `reject` alone decides which status it gets.
+//! [`Error`], and `reject` alone decides which status it gets. What the endpoints have in common is in
+//! `api`; `compat` is what `/` alone does, for the clients of the original service.
 
+mod api;
 mod body;
 mod compat;
 mod config;
@@ -14,6 +16,7 @@ mod handlers;
 mod limits;
 mod query;
 mod reject;
+mod request;
 mod routes;
 mod serve;
 mod shutdown;
@@ -27,8 +30,9 @@ use std::path::Path;
 use kvtimedb_engine::{Db, Durability, WAL_SYNC_PERIOD_MS};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+pub use api::moment::TsUnit;
 pub use config::Config;
-pub use error::{Error, Result};
+pub use error::{Error, Flaw, Result};
 pub use serve::Server;
 
 /// Opens the database, serves it until SIGTERM or SIGINT, and closes it. A second signal ends the
@@ -40,7 +44,7 @@ pub fn run(config: &Config) -> Result<()> {
     runtime.block_on(async { shutdown::survive_file_size_limit() }).map_err(Error::Runtime)?;
     let db = Db::open(&config.data_dir, config.options())?;
     runtime.block_on(async {
-        let server = Server::bind(db.clone(), &config.listen).await?;
+        let server = Server::bind(db.clone(), &config.listen, config.ts_unit).await?;
         let stop = shutdown::first_signal().map_err(Error::Runtime)?;
         announce(&server, &config.data_dir, db.durability());
         server.serve(stop).await;

@@ -35,6 +35,10 @@ pub(crate) struct Limits {
     /// All answers in memory, in bytes. Apart from the requests' budget, so that clients who are slow
     /// to take their answers can't stop writes.
     pub(crate) answers_bytes_max: usize,
+    /// Long reads at once; further ones wait for their turn.
+    pub(crate) reads_max: usize,
+    /// How long a read may wait for its turn.
+    pub(crate) reads_wait: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +56,8 @@ impl Default for Limits {
             body_bytes_max: 64 << 20,
             requests_bytes_max: 256 << 20,
             answers_bytes_max: 256 << 20,
+            reads_max: 16,
+            reads_wait: Duration::from_secs(10),
         }
     }
 }
@@ -93,6 +99,11 @@ impl Charge {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// As [`grow`](Charge::grow), to `bytes` in all; it never shrinks.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<()> {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
 }
 
 impl Drop for Charge {
@@ -116,7 +127,9 @@ mod tests {
         assert!(second.grow(usize::MAX).is_err());
         second.grow(2).unwrap();
         drop(first);
-        second.grow(8).unwrap();
+        second.grow_to(10).unwrap();
+        second.grow_to(3).unwrap();
+        assert!(second.grow_to(11).is_err());
         drop(second);
         assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
     }

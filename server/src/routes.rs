@@ -1,127 +1,174 @@
-//! Which path and method goes to which handler. Filters only.
+//! Which path and method goes to which handler: one table, from which all else follows.
 //!
-//! Each path ends in a filter that takes every method, so a path that exists never falls through to
-//! another one: what no route takes is an unknown path.
+//! One filter takes every request apart, and the table says the rest. Routing with a filter an endpoint
+//! would try them one after the other, and lose the path when it comes to say which methods it has.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Buf;
-use futures_util::Stream;
+use bytes::{Buf, Bytes};
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
+use tokio::time::timeout;
+use warp::Filter;
 use warp::filters::BoxedFilter;
+use warp::filters::path::FullPath;
 use warp::http::{HeaderMap, Method};
 use warp::reply::Response;
-use warp::{Filter, Rejection};
 
-use crate::body::{self, Body};
 use crate::error::{Error, Result};
-use crate::handlers::{self, App, end, get, probes, put, ui};
-use crate::reject;
+use crate::handlers::{App, end, get, options_response, probes, put, ui};
+use crate::reject::{self, Caller};
+use crate::request::Request;
 
-const ROOT_METHODS: &str = "GET, HEAD, PUT, OPTIONS";
-const KEY_METHODS: &str = "DELETE, OPTIONS";
-const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
+/// What answers a request.
+type Handler = fn(Request) -> BoxFuture<'static, Result<Response>>;
 
-/// Every endpoint of the server.
-pub(crate) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
-    let put = warp::put().and(with(app)).and(body(app)).then(put::put);
-    let get = reading()
-        .and(with(app))
-        .and(warp::header::headers_cloned())
+/// A path, and what it answers.
+pub(crate) struct Endpoint {
+    /// The path. A name in braces, at its end, stands for one segment that is not empty.
+    pub(crate) path: &'static str,
+    /// The handler of each method. HEAD goes with GET, and OPTIONS with any.
+    pub(crate) methods: &'static [(Method, Handler)],
+}
+
+macro_rules! handler {
+    ($handler:path) => {
+        |request| Box::pin($handler(request))
+    };
+}
+
+/// Every endpoint of the server; the ones that are asked most come first.
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { path: "/v1/kv/{key}", methods: &[(Method::DELETE, handler!(end::end))] },
+    Endpoint {
+        path: "/",
+        methods: &[(Method::GET, handler!(get::get)), (Method::PUT, handler!(put::put))],
+    },
+    Endpoint { path: "/v1/kv", methods: &[(Method::DELETE, handler!(end::end))] },
+    Endpoint { path: "/livez", methods: &[(Method::GET, handler!(probes::livez))] },
+    Endpoint { path: "/readyz", methods: &[(Method::GET, handler!(probes::readyz))] },
+    Endpoint { path: "/version", methods: &[(Method::GET, handler!(probes::version))] },
+    Endpoint { path: "/ui", methods: &[(Method::GET, handler!(ui::ui))] },
+];
+
+impl Endpoint {
+    /// Where in `path` the segment in braces begins, or its end if there is none; `None`: it is another
+    /// path.
+    fn matches(&self, path: &str) -> Option<usize> {
+        let Some((before, _)) = self.path.split_once('{') else {
+            return (self.path == path).then_some(path.len());
+        };
+        let segment = path.strip_prefix(before)?;
+        (!segment.is_empty() && !segment.contains('/')).then_some(before.len())
+    }
+
+    fn handler(&self, method: &Method) -> Option<Handler> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.methods.iter().find(|(name, _)| name == method).map(|(_, handler)| *handler)
+    }
+
+    /// The methods that it answers, as `Allow` lists them.
+    pub(crate) fn allow(&self) -> String {
+        let mut allow = String::new();
+        for (method, _) in self.methods {
+            allow += method.as_str();
+            allow += if method == Method::GET { ", HEAD, " } else { ", " };
+        }
+        allow + "OPTIONS"
+    }
+}
+
+/// Serves these endpoints.
+pub(crate) fn routes(app: &Arc<App>, endpoints: &'static [Endpoint]) -> BoxedFilter<(Response,)> {
+    let app = Arc::clone(app);
+    warp::any()
+        .map(move || Arc::clone(&app))
+        .and(warp::method())
+        .and(warp::path::full())
         .and(raw_query())
-        .and(body(app))
-        .then(get::get);
-    let root = put.or(get).unify().map(reply).or(other(ROOT_METHODS)).unify();
-    let end = key().and(warp::delete()).and(with(app)).and(raw_query()).then(end::end);
-    let other_of_key = key().and(other(KEY_METHODS)).map(|_, refusal| refusal);
-    let kv = end.map(reply).or(other_of_key).unify();
-    let livez = page(reading().then(probes::livez).map(Ok));
-    let readyz = page(reading().and(with(app)).then(probes::readyz).map(Ok));
-    let version = page(reading().and(with(app)).then(probes::version).map(Ok));
-    let ui = page(reading().then(ui::ui).map(Ok));
-    (warp::path::end().and(root))
-        .or(kv)
-        .unify()
-        .or(at("livez").and(livez))
-        .unify()
-        .or(at("readyz").and(readyz))
-        .unify()
-        .or(at("version").and(version))
-        .unify()
-        .or(at("ui").and(ui))
-        .unify()
-        .recover(reject::unmatched)
-        .unify()
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(move |app, method, path, query, headers, body| {
+            answer(endpoints, app, method, path, query, headers, body)
+        })
         .boxed()
 }
 
-/// What is read with GET and HEAD, and nothing else.
-fn page(answer: impl Route<(Result<Response>,)>) -> impl Route<(Response,), Infallible> {
-    answer.map(reply).or(other(PAGE_METHODS)).unify()
-}
-
-/// Takes every method that came this far: OPTIONS is told the others, and the others are refused.
-fn other(allow: &'static str) -> impl Route<(Response,), Infallible> {
-    warp::method().map(move |method| {
-        if method == Method::OPTIONS {
-            handlers::options_response(allow)
-        } else {
-            reject::response(&Error::MethodNotAllowed { allow })
-        }
-    })
-}
-
-/// GET, and HEAD, whose body `serve` takes off.
-fn reading() -> impl Route<()> {
-    warp::get().or(warp::head()).unify()
-}
-
-/// The path that is this one segment.
-fn at(segment: &'static str) -> impl Route<()> {
-    warp::path(segment).and(warp::path::end())
-}
-
-/// The path `/v1/kv/{key}`, with the key as it was sent.
-fn key() -> impl Route<(String,)> {
-    warp::path!("v1" / "kv" / String)
-}
-
-fn with(app: &Arc<App>) -> impl Route<(Arc<App>,), Infallible> {
-    let app = Arc::clone(app);
-    warp::any().map(move || Arc::clone(&app))
-}
-
 /// The query as it was sent; empty if there is none.
-fn raw_query() -> impl Route<(String,), Infallible> {
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
     warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
-/// The whole body. A body that can't be read is for the handler to refuse: a rejection here would
-/// send the request on to the other methods.
-fn body(app: &Arc<App>) -> impl Route<(Result<Body>,)> {
-    with(app).and(warp::header::headers_cloned()).and(warp::body::stream()).then(
-        |app: Arc<App>, headers: HeaderMap, chunks| async move {
-            read_body(&app, &headers, chunks).await
-        },
-    )
+async fn answer<B: Buf>(
+    endpoints: &[Endpoint],
+    app: Arc<App>,
+    method: Method,
+    path: FullPath,
+    query: String,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static,
+) -> Response {
+    let caller = Caller::of(path.as_str(), &headers);
+    let found = endpoints.iter().find_map(|e| Some((e, e.matches(path.as_str())?)));
+    let Some((endpoint, segment_start)) = found else {
+        return reject::response(&Error::NotFound, &caller);
+    };
+    let Some(handler) = endpoint.handler(&method) else {
+        let allow = endpoint.allow();
+        if method == Method::OPTIONS {
+            return options_response(&allow);
+        }
+        return reject::response(&Error::MethodNotAllowed { allow }, &caller);
+    };
+    let time = app.limits.request_timeout;
+    let body = Box::pin(body.map(|chunk| chunk.map(whole)));
+    let request = Request { app, path, segment_start, query, headers, body };
+    let outcome = timeout(time, handler(request)).await.unwrap_or(Err(Error::RequestTimeout));
+    outcome.unwrap_or_else(|error| reject::response(&error, &caller))
 }
 
-async fn read_body<B: Buf>(
-    app: &App,
-    headers: &HeaderMap,
-    chunks: impl Stream<Item = Result<B, warp::Error>>,
-) -> Result<Body> {
-    body::read(headers, chunks, &app.limits, &app.requests).await
+/// A chunk's bytes; they are not copied.
+fn whole(mut chunk: impl Buf) -> Bytes {
+    chunk.copy_to_bytes(chunk.remaining())
 }
 
-fn reply(outcome: Result<Response>) -> Response {
-    outcome.unwrap_or_else(|error| reject::response(&error))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A filter that extracts `T`, and rejects with `E`.
-trait Route<T, E = Rejection>: Filter<Extract = T, Error = E> + Clone + Send + Sync + 'static {}
+    #[test]
+    fn a_path_is_matched_as_a_whole() {
+        fn found(path: &str) -> Option<(&'static str, &str)> {
+            ENDPOINTS.iter().find_map(|e| Some((e.path, &path[e.matches(path)?..])))
+        }
+        for (path, expected) in [
+            ("/", Some(("/", ""))),
+            ("/v1/kv", Some(("/v1/kv", ""))),
+            ("/v1/kv/a%2Fb", Some(("/v1/kv/{key}", "a%2Fb"))),
+            ("/v1/kv/", None),
+            ("/v1/kv/a/b", None),
+            ("/v1/kvx", None),
+            ("/v1", None),
+            ("//", None),
+            ("", None),
+            ("*", None),
+        ] {
+            assert_eq!(
+                found(path).map(|(endpoint, segment)| (endpoint, segment)),
+                expected,
+                "{path}"
+            );
+        }
+    }
 
-impl<T, E, F> Route<T, E> for F where
-    F: Filter<Extract = T, Error = E> + Clone + Send + Sync + 'static
-{
+    #[test]
+    fn no_path_is_there_twice_nor_a_method() {
+        for (at, endpoint) in ENDPOINTS.iter().enumerate() {
+            assert!(ENDPOINTS[..at].iter().all(|other| other.path != endpoint.path));
+            for (at, (method, _)) in endpoint.methods.iter().enumerate() {
+                assert!(endpoint.methods[..at].iter().all(|(other, _)| other != method));
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! warp's own server has no bound on connections, on slow clients or on its shutdown, so its filters
 //! are served from here. A connection goes: permit → accept → first bytes under a deadline → HTTP/1
-//! or HTTP/2 with their own time limits → each request under a time limit, its panics caught. At
+//! or HTTP/2 with their own time limits → each request with an id of its own, its panics caught. At
 //! shutdown the listener closes first, then requests under way may finish, and after
 //! [`Limits::drain`] the rest is cut off.
 
@@ -32,11 +32,14 @@ use warp::http::header::CONTENT_LENGTH;
 use warp::http::{Method, Request};
 use warp::reply::Response;
 
+use crate::api::moment::TsUnit;
 use crate::error::{Error, Result};
 use crate::handlers::App;
 use crate::limits::Limits;
+use crate::reject::{self, Caller};
+use crate::request::{REQUEST_ID, named};
 use crate::socket::Socket;
-use crate::{complain, reject, routes};
+use crate::{complain, routes};
 
 /// Headers of one request, at most.
 const HEADERS_MAX: usize = 64;
@@ -65,10 +68,11 @@ pub struct Server {
 
 impl Server {
     /// Binds to `listen`, `host:port`; port 0 takes a free one.
-    pub async fn bind(db: Db, listen: &str) -> Result<Server> {
+    /// Dates are counted in `unit`.
+    pub async fn bind(db: Db, listen: &str, unit: TsUnit) -> Result<Server> {
         let limits = Arc::new(Limits::default());
-        let app = App::new(db, Arc::clone(&limits));
-        Server::bind_routes(routes::routes(&Arc::new(app)), limits, listen).await
+        let app = Arc::new(App::new(db, Arc::clone(&limits), unit));
+        Server::bind_routes(routes::routes(&app, routes::ENDPOINTS), limits, listen).await
     }
 
     /// Like [`bind`](Server::bind), for any routes and limits.
@@ -179,8 +183,7 @@ where
         let Connection { service, limits, watcher, .. } = self;
         let builder = http_builder(&limits);
         let answer = service_fn(move |request: Request<Incoming>| {
-            let is_head = request.method() == Method::HEAD;
-            answer(service.call(request), is_head, limits.request_timeout, Arc::clone(&refused))
+            answer(&service, request, Arc::clone(&refused))
         });
         let connection = builder.serve_connection(TokioIo::new(socket), answer);
         // What ends a connection early is the client's doing, and the client knows.
@@ -209,22 +212,30 @@ fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 /// One request's answer, whatever its handler does.
-async fn answer(
-    handler: impl Future<Output = Result<Response, Infallible>>,
-    is_head: bool,
-    time: Duration,
+fn answer<S>(
+    service: &S,
+    mut request: Request<Incoming>,
     refused: Arc<AtomicBool>,
-) -> Result<Response, Infallible> {
+) -> impl Future<Output = Result<Response, Infallible>> + use<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+{
+    let is_head = request.method() == Method::HEAD;
+    let request_id = named(request.headers_mut());
+    let caller = Caller::of(request.uri().path(), request.headers());
     // A handler shares nothing that a panic could leave half done: the engine guards itself.
-    let response = match timeout(time, AssertUnwindSafe(handler).catch_unwind()).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Err(_panic)) => reject::response(&Error::Panicked),
-        Err(_elapsed) => reject::response(&Error::RequestTimeout),
-    };
-    if response.status().is_client_error() || response.status().is_server_error() {
-        refused.store(true, Ordering::Relaxed);
+    let handler = AssertUnwindSafe(service.call(request)).catch_unwind();
+    async move {
+        let mut response = match handler.await {
+            Ok(Ok(response)) => response,
+            Err(_panic) => reject::response(&Error::Panicked, &caller),
+        };
+        if response.status().is_client_error() || response.status().is_server_error() {
+            refused.store(true, Ordering::Relaxed);
+        }
+        response.headers_mut().insert(REQUEST_ID, request_id);
+        Ok(if is_head { without_body(response) } else { response })
     }
-    Ok(if is_head { without_body(response) } else { response })
 }
 
 /// The answer to HEAD: what GET would say, its length told but not sent.

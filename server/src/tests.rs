@@ -10,13 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
+use warp::Reply;
+use warp::http::Method;
 
+use crate::api::moment::TsUnit;
 use crate::handlers::App;
 use crate::limits::Limits;
-use crate::routes::routes;
+use crate::routes::{ENDPOINTS, Endpoint, routes};
 use crate::serve::Server;
 
 const GET_K: &str = "GET /?key=k&timestamp=7 HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -31,18 +31,16 @@ struct Running {
 
 impl Running {
     async fn start(limits: Limits) -> Running {
-        Running::start_with(limits, |app| routes(&app)).await
+        Running::start_with(limits, ENDPOINTS).await
     }
 
-    async fn start_with(
-        limits: Limits,
-        routes: impl FnOnce(Arc<App>) -> BoxedFilter<(Response,)>,
-    ) -> Running {
+    async fn start_with(limits: Limits, endpoints: &'static [Endpoint]) -> Running {
         let dir = TempDir::new().unwrap();
         let db = Db::open(dir.path(), Options::default()).unwrap();
         let limits = Arc::new(limits);
-        let app = Arc::new(App::new(db.clone(), Arc::clone(&limits)));
-        let server = Server::bind_routes(routes(app), limits, "127.0.0.1:0").await.unwrap();
+        let app = Arc::new(App::new(db.clone(), Arc::clone(&limits), TsUnit::Us));
+        let routes = routes(&app, endpoints);
+        let server = Server::bind_routes(routes, limits, "127.0.0.1:0").await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(async {
@@ -138,7 +136,7 @@ async fn an_end_holds_until_a_newer_put() {
 }
 
 #[tokio::test]
-async fn refusals_are_json_with_their_status() {
+async fn refusals_of_the_root_are_those_of_the_original() {
     let server = Running::start(Limits::default()).await;
     for (method, target, sent, code, error) in [
         ("PUT", "/", "{}", 400, "Missing required fields: key, value, timestamp"),
@@ -146,23 +144,6 @@ async fn refusals_are_json_with_their_status() {
         ("GET", "/", "", 400, "Missing required fields: key, timestamp"),
         ("GET", "/?key=k", "", 400, "Missing required fields: key, timestamp"),
         ("POST", "/", "{}", 405, "Method not allowed: this path answers GET, HEAD, PUT, OPTIONS"),
-        ("DELETE", "/livez", "", 405, "Method not allowed: this path answers GET, HEAD, OPTIONS"),
-        ("GET", "/nothing", "", 404, "Not found"),
-        ("PUT", "/livez/deeper", "", 404, "Not found"),
-        ("DELETE", "/v1/kv/k", "", 400, "Missing required fields: at"),
-        (
-            "DELETE",
-            "/v1/kv/k?at=soon",
-            "",
-            400,
-            "Invalid data types: at must be an integer of 64 bits: \"soon\"",
-        ),
-        ("DELETE", "/v1/kv/%ff?at=1", "", 400, "Invalid key: percent-decoded it is not UTF-8 text"),
-        ("GET", "/v1/kv/k?at=1", "", 405, "Method not allowed: this path answers DELETE, OPTIONS"),
-        ("DELETE", "/v1/kv/k/deeper?at=1", "", 404, "Not found"),
-        ("DELETE", "/v1/kv/?at=1", "", 404, "Not found"),
-        ("DELETE", "/v1", "", 404, "Not found"),
-        ("OPTIONS", "*", "", 404, "Not found"),
     ] {
         let answer = server.request(method, target, sent).await;
         assert_eq!(status(&answer), code, "{method} {target}: {answer}");
@@ -172,6 +153,54 @@ async fn refusals_are_json_with_their_status() {
     }
     let gzip = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(status(&server.exchange(gzip).await), 415);
+}
+
+#[tokio::test]
+async fn refusals_elsewhere_are_problems() {
+    let server = Running::start(Limits::default()).await;
+    for (method, target, status, code, detail) in [
+        ("DELETE", "/livez", 405, "method_not_allowed", "this path answers GET, HEAD, OPTIONS"),
+        ("GET", "/nothing", 404, "unknown_path", "Not found"),
+        ("PUT", "/livez/deeper", 404, "unknown_path", "Not found"),
+        ("DELETE", "/v1/kv/k", 400, "invalid_request", "/query/at: it is required"),
+        ("DELETE", "/v1/kv/k?at=soon", 400, "invalid_request", "/query/at: \"soon\" is none of"),
+        ("DELETE", "/v1/kv/k?at=1&ts=1", 400, "invalid_request", "/query/ts: there is no such"),
+        ("DELETE", "/v1/kv/k?at=1&at=1", 400, "invalid_request", "/query/at: it is there more"),
+        ("DELETE", "/v1/kv/k?key=k&at=1", 400, "invalid_request", "/query/key: the key is in the"),
+        ("DELETE", "/v1/kv?at=1", 400, "invalid_request", "/query/key: it is required"),
+        ("DELETE", "/v1/kv/%ff?at=1", 400, "invalid_request", "/path/key: percent-decoded"),
+        ("DELETE", "/v1/kv/k/deeper?at=1", 404, "unknown_path", "Not found"),
+        ("DELETE", "/v1/kv/?at=1", 404, "unknown_path", "Not found"),
+        ("DELETE", "/v1", 404, "unknown_path", "Not found"),
+        ("OPTIONS", "*", 404, "unknown_path", "Not found"),
+    ] {
+        let answer = server.request(method, target, "").await;
+        let problem: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+        assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");
+        assert_eq!(answer.contains("\r\nallow: "), status == 405, "{answer}");
+        assert_eq!(problem["status"], status, "{method} {target}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains(problem["title"].as_str().unwrap()), "{answer}");
+        assert_eq!((&problem["code"], &problem["type"]), (&code.into(), &"about:blank".into()));
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+        let id = problem["request_id"].as_str().unwrap();
+        assert!(answer.contains(&format!("x-request-id: {id}\r\n")), "{answer}");
+        let pointed = detail.split(':').next().filter(|_| status == 400);
+        assert_eq!(problem["errors"][0]["pointer"].as_str(), pointed, "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_an_id_of_the_clients_or_of_its_own() {
+    let server = Running::start(Limits::default()).await;
+    for target in ["/?key=k&timestamp=7", "/", "/livez", "/nothing", "/v1/kv/k"] {
+        let with_id =
+            |id: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\nX-Request-Id: {id}\r\n\r\n");
+        let answer = server.exchange(with_id("client/7")).await;
+        assert!(answer.contains("x-request-id: client/7\r\n"), "{answer}");
+        let answer = server.exchange(with_id(&"x".repeat(129))).await;
+        assert!(answer.contains("x-request-id: ") && !answer.contains("id: x"), "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -296,23 +325,39 @@ async fn a_client_that_does_not_take_its_answer_is_sent_away() {
 
 #[tokio::test]
 async fn a_panic_is_an_answer_and_hurts_nobody_else() {
-    let server = Running::start_with(Limits::default(), |app| {
-        let broken = warp::path("panic").map(|| -> Response { panic!("a handler's bug") });
-        broken.or(routes(&app)).unify().boxed()
-    })
-    .await;
-    let answer = server.request("GET", "/panic", "").await;
-    assert_eq!(status(&answer), 500, "{answer}");
-    assert_eq!(body(&answer), "{\"error\":\"Internal server error\"}\n");
-    assert_eq!(status(&server.request("GET", "/livez", "").await), 200);
+    const BROKEN: &[Endpoint] = &[
+        Endpoint {
+            path: "/panic",
+            methods: &[(Method::GET, |_| Box::pin(async { panic!("a handler's bug") }))],
+        },
+        Endpoint {
+            path: "/read",
+            methods: &[(Method::GET, |request| {
+                Box::pin(async move { request.app.read(|_| panic!("a read's bug")).await })
+            })],
+        },
+        Endpoint {
+            path: "/fine",
+            methods: &[(Method::GET, |_| Box::pin(async { Ok("fine".into_response()) }))],
+        },
+    ];
+    let server = Running::start_with(Limits::default(), BROKEN).await;
+    for path in ["/panic", "/read"] {
+        let answer = server.request("GET", path, "").await;
+        assert_eq!(status(&answer), 500, "{answer}");
+        let problem: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+        assert_eq!(problem["code"], "internal_error");
+        assert_eq!(problem["detail"], "Internal server error");
+        assert_eq!(status(&server.request("GET", "/fine", "").await), 200);
+    }
 }
 
 #[tokio::test]
 async fn a_handler_that_never_ends_is_given_up() {
+    const ENDLESS: &[Endpoint] =
+        &[Endpoint { path: "/", methods: &[(Method::GET, |_| Box::pin(std::future::pending()))] }];
     let limits = Limits { request_timeout: Duration::from_millis(20), ..Limits::default() };
-    let server =
-        Running::start_with(limits, |_| warp::any().then(std::future::pending::<Response>).boxed())
-            .await;
+    let server = Running::start_with(limits, ENDLESS).await;
     assert_eq!(status(&server.request("GET", "/", "").await), 503);
 }
 

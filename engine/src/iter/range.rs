@@ -64,7 +64,7 @@ impl KeyRange {
     }
 
     /// Lets a walk in this order begin behind `key`.
-    pub(crate) fn begin_behind(&mut self, key: &[u8], order: Order) {
+    pub fn begin_behind(&mut self, key: &[u8], order: Order) {
         match order {
             Order::Ascending => self.start = Bound::Excluded(key.to_vec()),
             Order::Descending => self.end = Bound::Excluded(key.to_vec()),

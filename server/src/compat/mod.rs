@@ -75,7 +75,7 @@ pub(crate) fn parse_query(query: &str) -> Result<Lookup<'static>> {
     let (mut key, mut timestamp) = (None, None);
     for pair in query::pairs(query) {
         let (name, value) = pair?;
-        match name.as_str() {
+        match &*name {
             "key" => key = Some(value),
             "timestamp" => timestamp = Some(value),
             _ => {}
@@ -85,7 +85,7 @@ pub(crate) fn parse_query(query: &str) -> Result<Lookup<'static>> {
         return Err(Error::MissingFields(GET_FIELDS));
     };
     Ok(Lookup {
-        key: within_limit(Cow::Owned(key))?,
+        key: within_limit(Cow::Owned(key.into_owned()))?,
         timestamp: python::timestamp_from_str(&timestamp)?,
     })
 }

@@ -1,36 +1,30 @@
 //! `GET /`: the newest value at or before a timestamp.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use kvtimedb_engine::{Entry, ValueType};
 use warp::http::header::{ACCEPT, LOCATION};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
-use crate::body::Body;
 use crate::compat;
 use crate::error::{Error, Result};
 use crate::handlers::{App, json_response};
 use crate::limits::Charge;
+use crate::request::Request;
 
 /// Looks up what the body asks for, or else the query; a browser that asks for nothing gets the page.
-pub(crate) async fn get(
-    app: Arc<App>,
-    headers: HeaderMap,
-    query: String,
-    body: Result<Body>,
-) -> Result<Response> {
-    let body = body?;
+pub(crate) async fn get(mut request: Request) -> Result<Response> {
+    let body = request.read_body().await?;
+    let Request { app, headers, query, .. } = &request;
     let body = body.bytes();
-    if body.is_empty() && query.is_empty() && accepts_html(&headers) {
+    if body.is_empty() && query.is_empty() && accepts_html(headers) {
         return Ok(to_the_page());
     }
     let lookup =
-        if body.is_empty() { compat::parse_query(&query)? } else { compat::parse_get(body)? };
+        if body.is_empty() { compat::parse_query(query)? } else { compat::parse_get(body)? };
     match app.db.floor(lookup.key.as_bytes(), lookup.timestamp)? {
         None => Ok(json_response(StatusCode::OK, "null\n")),
-        Some(entry) => found(&app, entry),
+        Some(entry) => found(app, entry),
     }
 }
 

@@ -10,28 +10,37 @@ use std::sync::Arc;
 
 use kvtimedb_engine::{Db, Error as EngineError, SeqNo, WriteBatch};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, StatusCode};
 use warp::reply::Response;
 
-use crate::error::Result;
+use crate::api::moment::TsUnit;
+use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
 
 /// What the handlers share.
 pub(crate) struct App {
     pub(crate) db: Db,
     pub(crate) limits: Arc<Limits>,
+    /// The unit of dates.
+    pub(crate) unit: TsUnit,
     /// Memory for request bodies.
     pub(crate) requests: Arc<Budget>,
     /// Memory for answers.
     pub(crate) answers: Arc<Budget>,
+    /// One for each long read that may run.
+    reads: Arc<Semaphore>,
 }
 
 impl App {
-    pub(crate) fn new(db: Db, limits: Arc<Limits>) -> App {
+    pub(crate) fn new(db: Db, limits: Arc<Limits>, unit: TsUnit) -> App {
         App {
             db,
+            unit,
+            reads: Arc::new(Semaphore::new(limits.reads_max)),
             requests: Budget::new(limits.requests_bytes_max),
             answers: Budget::new(limits.answers_bytes_max),
             limits,
@@ -47,17 +56,48 @@ impl App {
         // The writer drops its side unsaid only if it ended first.
         Ok(committed.await.unwrap_or(Err(EngineError::Closed))?)
     }
+
+    /// Runs a read that may take long on a thread that may block, once it is its turn. If the client goes
+    /// away meanwhile, it runs to its end all the same.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Db) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = timeout(self.limits.reads_wait, Arc::clone(&self.reads).acquire_owned()).await;
+        // Only a closed semaphore has no turns, and nobody closes this one.
+        let (Ok(Ok(permit)), db) = (turn, self.db.clone()) else { return Err(Error::Overloaded) };
+        let read = spawn_blocking(move || {
+            let outcome = read(&db);
+            drop(permit);
+            outcome
+        });
+        match read.await {
+            Ok(outcome) => outcome,
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The runtime is ending.
+            Err(_) => Err(Error::Engine(EngineError::Closed)),
+        }
+    }
 }
 
-/// An answer that holds JSON text. No cache may keep it: the next write makes it stale.
-pub(crate) fn json_response(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response {
-    let mut response = Response::new(text.into().into());
+/// An answer of this type. No cache may keep it: the next write makes it stale.
+pub(crate) fn typed_response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<bytes::Bytes>,
+) -> Response {
+    let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// An answer that holds JSON text.
+pub(crate) fn json_response(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response {
+    typed_response(status, "application/json", text)
 }
 
 /// An answer of one line of JSON.
@@ -66,9 +106,11 @@ pub(crate) fn json_line(status: StatusCode, value: &Value) -> Response {
 }
 
 /// The answer to OPTIONS.
-pub(crate) fn options_response(allow: &'static str) -> Response {
+pub(crate) fn options_response(allow: &str) -> Response {
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
     response
 }

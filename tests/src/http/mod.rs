@@ -55,6 +55,18 @@ fn refused(answer: &Answer, status: u16, error: &str) {
     assert_eq!(body.as_object().unwrap().len(), 1, "{answer:?}");
 }
 
+/// Checks that an answer is a problem, and returns it.
+#[track_caller]
+fn problem(answer: &Answer, status: u16, code: &str) -> Value {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:?}");
+    let problem: Value = serde_json::from_str(answer.body.strip_suffix('\n').unwrap()).unwrap();
+    assert_eq!(problem["code"], code, "{answer:?}");
+    assert_eq!(problem["status"], status, "{answer:?}");
+    assert_eq!(problem["request_id"], answer.header("x-request-id"), "{answer:?}");
+    problem
+}
+
 #[test]
 fn the_originals_examples() {
     let fixture = Fixture::new();
@@ -357,7 +369,11 @@ fn methods_and_paths() {
         assert_eq!((answer.status, answer.header("allow")), (204, allow), "{path}");
         for method in ["POST", "DELETE", "PATCH", "TRACE", "BREW"] {
             let answer = client.send(method, path, "");
-            refused(&answer, 405, "Method not allowed");
+            if path == "/" {
+                refused(&answer, 405, "Method not allowed");
+            } else {
+                problem(&answer, 405, "method_not_allowed");
+            }
             assert_eq!(answer.header("allow"), allow, "{method} {path}");
         }
     }
@@ -365,7 +381,7 @@ fn methods_and_paths() {
     for path in ["/nothing", "/ui/x", "/livez/x", "//", "/%2e%2e/etc/passwd", "/v0/kv/k", "/index"]
     {
         for method in ["GET", "PUT", "OPTIONS", "DELETE"] {
-            refused(&client.send(method, path, ""), 404, "Not found");
+            problem(&client.send(method, path, ""), 404, "unknown_path");
         }
     }
 }

@@ -51,6 +51,10 @@ pub enum Error {
     #[error("Not found")]
     NotFound,
 
+    /// There is no value to be sent bare.
+    #[error("No value answers this: ask without raw to be told so in JSON")]
+    NoValue,
+
     /// The endpoint is there, and what the request names is not.
     #[error("{0}")]
     NoSuch(String),

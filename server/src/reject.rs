@@ -110,6 +110,7 @@ fn cause(error: &Error) -> Cause {
         | Error::InvalidTypes(_)
         | Error::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
         Error::NotFound => (StatusCode::NOT_FOUND, "unknown_path"),
+        Error::NoValue => (StatusCode::NOT_FOUND, "no_value"),
         Error::NoSuch(_) => (StatusCode::NOT_FOUND, "not_found"),
         Error::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         Error::NotJson | Error::NotAcceptable { .. } => {

@@ -1,5 +1,7 @@
 //! A bound server, spoken to over TCP byte by byte: what a client library would hide is the point.
 
+mod streams;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_and_nothing_else_is_one() {
-        for key in [&b""[..], b"k", b"\xff\x00", &[b'k'; 70_000]] {
+        let long = vec![b'k'; 70_000];
+        for key in [&b""[..], b"k", b"\xff\x00", &long] {
             let cursor = Cursor { kind: CursorKind::Scan, ts: -7, key: key.to_vec() };
             let text = cursor.encode();
             assert_eq!(Cursor::decode(&text, CursorKind::Scan).unwrap(), cursor);

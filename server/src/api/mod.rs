@@ -2,6 +2,7 @@
 
 pub(crate) mod cursor;
 pub(crate) mod moment;
+pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod stream;
 pub(crate) mod value;

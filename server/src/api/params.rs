@@ -4,8 +4,9 @@
 //! ignored, and the answer would be to another question.
 
 use std::borrow::Cow;
+use std::ops::Bound;
 
-use kvtimedb_engine::Timestamp;
+use kvtimedb_engine::{KeyRange, Timestamp};
 
 use crate::api::moment::{TsFormat, TsUnit};
 use crate::error::{Error, Flaw, Result};
@@ -82,6 +83,21 @@ impl<'q> Params<'q> {
     pub(crate) fn duration(&self, name: &str, unit: TsUnit) -> Result<Option<u64>> {
         let duration = self.text(name).map(|text| unit.parse_duration(text)).transpose();
         duration.map_err(|detail| Error::parameter(name, detail))
+    }
+
+    /// `prefix`, or `start` and `end`, both inclusive: a range of keys; all if none is there.
+    pub(crate) fn key_range(&self) -> Result<KeyRange> {
+        let (prefix, start, end) = (self.text("prefix"), self.text("start"), self.text("end"));
+        match (prefix, start, end) {
+            (Some(prefix), None, None) => Ok(KeyRange::prefix(prefix.as_bytes())),
+            (Some(_), ..) => {
+                Err(Error::parameter("prefix", "it goes with neither start nor end: leave one out"))
+            }
+            (None, start, end) => Ok(KeyRange::between::<&str>((
+                start.map_or(Bound::Unbounded, Bound::Included),
+                end.map_or(Bound::Unbounded, Bound::Included),
+            ))),
+        }
     }
 
     /// `limit`: how many items a page may hold.

@@ -6,7 +6,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kvtimedb_engine::ValueType;
+use kvtimedb_engine::{EntryRef, Timestamp, ValueType};
+
+use crate::api::moment::{TsFormat, TsUnit};
 
 /// Appends `"key":"..."`.
 pub(crate) fn write_key(out: &mut Vec<u8>, key: &[u8]) {
@@ -17,6 +19,24 @@ pub(crate) fn write_key(out: &mut Vec<u8>, key: &[u8]) {
         out.extend_from_slice(b"\"key_base64\":");
         write_base64(out, key);
     }
+}
+
+/// Appends `"ts":...`.
+pub(crate) fn write_ts(out: &mut Vec<u8>, ts: Timestamp, unit: TsUnit, format: TsFormat) {
+    out.extend_from_slice(b"\"ts\":");
+    unit.write(out, ts, format);
+}
+
+/// Appends `"ts":...,"value":...`.
+pub(crate) fn write_version(
+    out: &mut Vec<u8>,
+    version: EntryRef<'_>,
+    unit: TsUnit,
+    format: TsFormat,
+) {
+    write_ts(out, version.ts, unit, format);
+    out.push(b',');
+    write_value(out, version.value_type, version.value);
 }
 
 /// Appends `"value":...`.

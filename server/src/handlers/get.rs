@@ -1,6 +1,5 @@
 //! `GET /`: the newest value at or before a timestamp.
 
-use bytes::Bytes;
 use kvtimedb_engine::{Entry, ValueType};
 use warp::http::header::{ACCEPT, LOCATION};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
@@ -8,8 +7,7 @@ use warp::reply::Response;
 
 use crate::compat;
 use crate::error::{Error, Result};
-use crate::handlers::{App, json_response};
-use crate::limits::Charge;
+use crate::handlers::{App, charged, json_response};
 use crate::request::Request;
 
 /// Looks up what the body asks for, or else the query; a browser that asks for nothing gets the page.
@@ -33,22 +31,7 @@ fn found(app: &App, mut entry: Entry) -> Result<Response> {
         return Err(Error::NotJson);
     }
     entry.value.push(b'\n');
-    let mut charge = app.answers.share();
-    charge.grow(entry.value.len())?;
-    let answer = Answer { text: entry.value, _charge: charge };
-    Ok(json_response(StatusCode::OK, Bytes::from_owner(answer)))
-}
-
-/// An answer's text; its share of the memory for answers comes back once it is sent.
-struct Answer {
-    text: Vec<u8>,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for Answer {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
-    }
+    Ok(json_response(StatusCode::OK, charged(app, entry.value)?))
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

@@ -1,13 +1,19 @@
 //! What each endpoint does, and the shapes of their answers.
 
+pub(crate) mod aggregate;
+pub(crate) mod diff;
 pub(crate) mod end;
 pub(crate) mod get;
+pub(crate) mod history;
+pub(crate) mod kv;
 pub(crate) mod probes;
 pub(crate) mod put;
+pub(crate) mod scan;
 pub(crate) mod ui;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kvtimedb_engine::{Db, Error as EngineError, SeqNo, WriteBatch};
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
@@ -19,7 +25,7 @@ use warp::reply::Response;
 
 use crate::api::moment::TsUnit;
 use crate::error::{Error, Result};
-use crate::limits::{Budget, Limits};
+use crate::limits::{Budget, Charge, Limits};
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -80,11 +86,29 @@ impl App {
     }
 }
 
+/// A body that is charged to the memory for answers until it is sent.
+pub(crate) fn charged(app: &App, text: Vec<u8>) -> Result<Bytes> {
+    let mut charge = app.answers.share();
+    charge.grow(text.len())?;
+    Ok(Bytes::from_owner(Answer { text, _charge: charge }))
+}
+
+struct Answer {
+    text: Vec<u8>,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
 /// An answer of this type. No cache may keep it: the next write makes it stale.
 pub(crate) fn typed_response(
     status: StatusCode,
     content_type: &'static str,
-    body: impl Into<bytes::Bytes>,
+    body: impl Into<Bytes>,
 ) -> Response {
     let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
@@ -96,7 +120,7 @@ pub(crate) fn typed_response(
 }
 
 /// An answer that holds JSON text.
-pub(crate) fn json_response(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response {
+pub(crate) fn json_response(status: StatusCode, text: impl Into<Bytes>) -> Response {
     typed_response(status, "application/json", text)
 }
 

@@ -1,5 +1,6 @@
 //! The contract of `/` and of the pages beside it, line by line, against the real server.
 
+mod v1_reads;
 mod wire;
 
 use std::io::{Read, Write};

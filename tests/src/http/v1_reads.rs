@@ -7,6 +7,9 @@ use kvtimedb_engine::{Entry, Lookup, Mode, Timestamp};
 use super::*;
 use crate::oracle::{Op, Oracle, batch};
 
+/// Whether a range holds a key.
+type Holds = fn(&str) -> bool;
+
 const KEYS: [&str; 6] = ["", "a", "a/b", "a/ü +%", "b", "."];
 
 /// A server on a database that these operations have filled.
@@ -187,7 +190,7 @@ fn a_scan_is_the_state_of_its_moment() {
     let (ops, oracle) = noisy();
     let fixture = filled(&ops, &[]);
     let mut client = fixture.connect();
-    let ranges: [(&str, fn(&str) -> bool); 6] = [
+    let ranges: [(&str, Holds); 6] = [
         ("", |_| true),
         ("&prefix=", |_| true),
         ("&prefix=a", |key| key.starts_with('a')),

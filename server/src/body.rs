@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use bytes::Buf;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -48,10 +48,17 @@ pub(crate) async fn read<B: Buf>(
     let mut bytes = Vec::with_capacity(announced.min(64 << 10));
     let mut charge = budget.share();
     let mut chunks = pin!(chunks);
-    let last = Instant::now() + limits.body_timeout;
+    let mut last = None;
     loop {
-        let deadline = last.min(Instant::now() + limits.body_gap_timeout);
-        let chunk = timeout_at(deadline, chunks.next()).await.map_err(|_| Error::BodyTimeout)?;
+        // Most bodies have come with their headers: only who is waited for needs a clock.
+        let chunk = if let Some(chunk) = chunks.next().now_or_never() {
+            chunk
+        } else {
+            let now = Instant::now();
+            let last = *last.get_or_insert(now + limits.body_timeout);
+            let deadline = last.min(now + limits.body_gap_timeout);
+            timeout_at(deadline, chunks.next()).await.map_err(|_| Error::BodyTimeout)?
+        };
         let mut chunk = match chunk {
             None => return Ok(Body { bytes, _charge: charge }),
             Some(chunk) => chunk.map_err(|_| {

@@ -79,8 +79,10 @@ pub(crate) fn named(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(id) = headers.get(REQUEST_ID).filter(|id| is_sane(id)) {
         return id.clone();
     }
-    let id = format!("{:016x}", fastrand::u64(..));
-    let id = HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"));
+    let number = fastrand::u64(..);
+    let digits: [u8; 16] =
+        std::array::from_fn(|at| b"0123456789abcdef"[(number >> (4 * at)) as usize & 15]);
+    let id = HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("none"));
     headers.insert(REQUEST_ID, id.clone());
     id
 }

@@ -4,11 +4,14 @@
 //! would try them one after the other, and lose the path when it comes to say which methods it has.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::timeout;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -138,8 +141,23 @@ async fn answer<B: Buf>(
     let time = app.limits.request_timeout;
     let body = Box::pin(body.map(|chunk| chunk.map(whole)));
     let request = Request { app, path, segment_start, query, headers, body };
-    let outcome = timeout(time, handler(request)).await.unwrap_or(Err(Error::RequestTimeout));
+    let outcome = within(time, handler(request)).await;
     outcome.unwrap_or_else(|error| reject::response(&error, &caller))
+}
+
+/// A handler's outcome, unless it takes longer than `time`. A handler that is done at once needs no timer.
+async fn within(
+    time: Duration,
+    mut handler: BoxFuture<'static, Result<Response>>,
+) -> Result<Response> {
+    let at_once = poll_fn(|cx| match handler.poll_unpin(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    match at_once.await {
+        Some(outcome) => outcome,
+        None => timeout(time, handler).await.unwrap_or(Err(Error::RequestTimeout)),
+    }
 }
 
 /// A chunk's bytes; they are not copied.

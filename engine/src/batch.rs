@@ -9,8 +9,10 @@
 //! A tombstone has a value of length 0.
 
 mod columns;
+mod unresolved;
 
 pub use columns::{BytesColumn, Columns, ValueTypes};
+pub(crate) use unresolved::{Mark, Unresolved};
 
 use crate::coding::{Decoder, put_bytes};
 use crate::error::{Error, Malformed, Result};
@@ -34,10 +36,28 @@ pub const BATCH_BYTES_MAX: usize = VALUE_BYTES_MAX + 16 * 1024 * 1024;
 /// assert_eq!(batch.len(), 2);
 /// # Ok::<(), kvtimedb_engine::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WriteBatch {
     encoded: Vec<u8>,
     ops: usize,
+    /// The least timestamp that is put or ended.
+    written_ts_min: Timestamp,
+    /// The least timestamp that is erased. What is erased up to a moment, however old, does not count.
+    erased_ts_min: Option<Timestamp>,
+    /// What is resolved when the batch is committed; `None` for a plain batch.
+    unresolved: Option<Box<Unresolved>>,
+}
+
+impl Default for WriteBatch {
+    fn default() -> Self {
+        WriteBatch {
+            encoded: Vec::new(),
+            ops: 0,
+            written_ts_min: Timestamp::MAX,
+            erased_ts_min: None,
+            unresolved: None,
+        }
+    }
 }
 
 impl WriteBatch {
@@ -54,20 +74,31 @@ impl WriteBatch {
         value: impl Into<ValueRef<'v>>,
     ) -> Result<()> {
         let value = value.into();
-        self.push(Tag::put(value.value_type), key, ts, value.bytes)
+        self.push_op(&Op { tag: Tag::put(value.value_type), key, ts, value: value.bytes })
     }
 
     /// From `ts` on, `key` has no value, until a newer put.
     pub fn end(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
-        self.push(Tag::END, key, ts, &[])
+        self.push_op(&Op { tag: Tag::END, key, ts, value: &[] })
     }
 
     /// The version of `key` at exactly `ts` never was.
     pub fn erase(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
-        self.push(Tag::ERASE, key, ts, &[])
+        self.push_op(&Op { tag: Tag::ERASE, key, ts, value: &[] })
     }
 
-    /// How many operations it holds.
+    /// Adds an operation as it is.
+    pub(crate) fn push_op(&mut self, op: &Op<'_>) -> Result<()> {
+        self.push(op)?;
+        if op.tag.kind() == ValueKind::Erase {
+            self.note_erase(op.ts);
+        } else {
+            self.written_ts_min = self.written_ts_min.min(op.ts);
+        }
+        Ok(())
+    }
+
+    /// How many operations it holds; an erase of a range is one.
     pub fn len(&self) -> usize {
         self.ops
     }
@@ -82,6 +113,18 @@ impl WriteBatch {
         self.encoded.len()
     }
 
+    /// The least timestamp of which a database with this horizon may know nothing any more; `None` where
+    /// there is none. A horizon of [`Timestamp::MIN`] is none.
+    ///
+    /// To erase the very version that the horizon keeps would uncover an older one, which may be gone.
+    #[inline]
+    pub(crate) fn ts_below(&self, horizon: Timestamp) -> Option<Timestamp> {
+        if self.written_ts_min < horizon {
+            return Some(self.written_ts_min);
+        }
+        self.erased_ts_min.filter(|&ts| ts <= horizon && horizon > Timestamp::MIN)
+    }
+
     /// The operations in the log's own bytes.
     pub(crate) fn encoded(&self) -> &[u8] {
         &self.encoded
@@ -92,7 +135,11 @@ impl WriteBatch {
         Ops::new(&self.encoded).map(|op| op.expect("a batch holds what it encoded"))
     }
 
-    fn push(&mut self, tag: Tag, key: &[u8], ts: Timestamp, value: &[u8]) -> Result<()> {
+    fn note_erase(&mut self, ts: Timestamp) {
+        self.erased_ts_min = Some(self.erased_ts_min.map_or(ts, |least| least.min(ts)));
+    }
+
+    fn push(&mut self, &Op { tag, key, ts, value }: &Op<'_>) -> Result<()> {
         let too_long = |what: &str, len: usize, len_max: usize| {
             Err(Error::InvalidArgument(format!("{what} of {len} bytes: the limit is {len_max}")))
         };

@@ -51,6 +51,8 @@ pub enum ValueType {
     Octets = 0,
     /// JSON text, which a front end may send as it is.
     Json = 1,
+    /// UTF-8 text.
+    Text = 2,
 }
 
 /// Kind and type of a record in one byte: the kind in bits 0-3, the type in bits 4-7.
@@ -71,7 +73,7 @@ impl Tag {
     /// Reads a tag from disk; `None` where no build has written such a byte.
     pub(crate) const fn from_byte(byte: u8) -> Option<Tag> {
         match byte {
-            0x00 | 0x10 | 0x01 | 0x02 => Some(Tag(byte)),
+            0x00 | 0x10 | 0x20 | 0x01 | 0x02 => Some(Tag(byte)),
             _ => None,
         }
     }
@@ -94,6 +96,7 @@ impl Tag {
     pub(crate) const fn value_type(self) -> ValueType {
         match self.0 >> 4 {
             1 => ValueType::Json,
+            2 => ValueType::Text,
             _ => ValueType::Octets,
         }
     }
@@ -153,6 +156,11 @@ impl<'a> ValueRef<'a> {
     /// JSON text. The caller vouches that it is JSON; the engine does not parse it.
     pub const fn json(text: &'a [u8]) -> Self {
         ValueRef { value_type: ValueType::Json, bytes: text }
+    }
+
+    /// Text, which a front end may send as UTF-8.
+    pub const fn text(text: &'a str) -> Self {
+        ValueRef { value_type: ValueType::Text, bytes: text.as_bytes() }
     }
 }
 
@@ -321,12 +329,15 @@ mod tests {
 
     #[test]
     fn a_tag_survives_its_byte_and_unknown_bytes_are_refused() {
-        let known = [Tag::put(ValueType::Octets), Tag::put(ValueType::Json), Tag::END, Tag::ERASE];
-        for tag in known {
+        let types = [ValueType::Octets, ValueType::Json, ValueType::Text];
+        let known = types.map(Tag::put).into_iter().chain([Tag::END, Tag::ERASE]);
+        for tag in known.clone() {
             assert_eq!(Tag::from_byte(tag.to_byte()), Some(tag));
         }
-        assert_eq!((0..=u8::MAX).filter_map(Tag::from_byte).count(), known.len());
-        assert_eq!(Tag::put(ValueType::Json).value_type(), ValueType::Json);
+        assert_eq!((0..=u8::MAX).filter_map(Tag::from_byte).count(), known.count());
+        for value_type in types {
+            assert_eq!(Tag::put(value_type).value_type(), value_type);
+        }
         assert_eq!(Tag::ERASE.kind(), ValueKind::Erase);
     }
 

@@ -56,7 +56,7 @@ mod wal;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BytesColumn, Columns, ValueTypes, WriteBatch};
 pub use db::{
-    Aggregate, AsOf, Changed, Checkpoint, Db, Diff, ExplainedOutcome, ExplainedPlace,
+    Aggregate, AsOf, Changed, Checkpoint, Committed, Db, Diff, ExplainedOutcome, ExplainedPlace,
     ExplainedSource, ExplainedStep, Explanation, History, Scan, ScrubReport, Snapshot, Timeline,
     Window,
 };

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use kvtimedb_engine::SeqNo;
+use kvtimedb_engine::{Committed, SeqNo};
 
-use crate::oracle::{Op, Oracle};
+use crate::oracle::{Change, Op, Oracle};
 
 /// So many oracles are kept, those of the latest prefixes.
 const ORACLES_MAX: usize = 4;
@@ -30,7 +30,7 @@ pub(crate) struct Ledger {
 
 struct Batch {
     ops: Vec<Op>,
-    last_seq: SeqNo,
+    committed: Committed,
 }
 
 /// How many batches must and may be there after a crash.
@@ -55,9 +55,23 @@ impl Ledger {
     pub(crate) fn begin(&mut self, group: impl IntoIterator<Item = Vec<Op>>) {
         self.last_group = self.batches.len();
         for ops in group {
-            let last_seq = self.last_seq() + ops.len() as u64;
-            self.batches.push(Batch { ops, last_seq });
+            let committed = self.foretell(&ops);
+            self.batches.push(Batch { ops, committed });
         }
+    }
+
+    /// What a commit of these operations must say.
+    fn foretell(&mut self, ops: &[Op]) -> Committed {
+        let depends = |op: &Op| matches!(op.change, Change::Rising(..) | Change::EraseTo(_));
+        if ops.iter().any(depends) {
+            return Oracle::clone(&self.oracle(self.batches.len())).apply(ops);
+        }
+        Committed { seq: self.last_seq() + ops.len() as u64, ..Committed::default() }
+    }
+
+    /// What the commits of the group that was begun last must say.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = &Committed> {
+        self.batches[self.last_group..].iter().map(|batch| &batch.committed)
     }
 
     /// The group was acknowledged.
@@ -110,7 +124,7 @@ impl Ledger {
     }
 
     pub(crate) fn last_seq(&self) -> SeqNo {
-        self.batches.last().map_or(0, |batch| batch.last_seq)
+        self.batches.last().map_or(0, |batch| batch.committed.seq)
     }
 
     pub(crate) fn ops(&self) -> u64 {
@@ -137,7 +151,7 @@ impl Ledger {
         if seq == 0 {
             return Some(0);
         }
-        let at = self.batches.binary_search_by_key(&seq, |batch| batch.last_seq);
+        let at = self.batches.binary_search_by_key(&seq, |batch| batch.committed.seq);
         at.ok().map(|index| index + 1)
     }
 

@@ -5,6 +5,7 @@
 //! for, and nothing if that is an end.
 
 mod lookups;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,8 +16,10 @@ use fastrand::Rng;
 use kvtimedb_engine::fs::SimFs;
 use kvtimedb_engine::{
     Background, Db, Durability, Entry, Error, History, KeyRange, Options, Order, Scan, SeqNo,
-    Timestamp, ValueRef, ValueType, WriteBatch,
+    Timestamp,
 };
+
+pub use self::writes::{Change, Op, batch};
 
 /// How many keys [`Oracle::compare_some`] asks about.
 const QUESTIONS: usize = 3;
@@ -34,68 +37,6 @@ pub fn options(fs: &SimFs) -> Options {
         background: Background::Inline,
         fs: Arc::new(fs.clone()),
     }
-}
-
-/// What an operation does to its `(key, timestamp)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It has this value from there on.
-    Put(ValueType, Vec<u8>),
-    /// It has none from there on.
-    End,
-    /// What was there never was.
-    Erase,
-}
-
-/// One operation of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Op {
-    /// Of which key.
-    pub key: Vec<u8>,
-    /// At which moment.
-    pub ts: Timestamp,
-    /// What it does there.
-    pub change: Change,
-}
-
-impl Op {
-    /// A put of octets.
-    pub fn put(key: impl AsRef<[u8]>, ts: Timestamp, value: impl AsRef<[u8]>) -> Op {
-        let change = Change::Put(ValueType::Octets, value.as_ref().to_vec());
-        Op { key: key.as_ref().to_vec(), ts, change }
-    }
-
-    /// A put of JSON.
-    pub fn json(key: impl AsRef<[u8]>, ts: Timestamp, text: impl AsRef<[u8]>) -> Op {
-        let change = Change::Put(ValueType::Json, text.as_ref().to_vec());
-        Op { key: key.as_ref().to_vec(), ts, change }
-    }
-
-    /// An end.
-    pub fn end(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
-        Op { key: key.as_ref().to_vec(), ts, change: Change::End }
-    }
-
-    /// An erase.
-    pub fn erase(key: impl AsRef<[u8]>, ts: Timestamp) -> Op {
-        Op { key: key.as_ref().to_vec(), ts, change: Change::Erase }
-    }
-}
-
-/// The batch of these operations.
-pub fn batch(ops: &[Op]) -> WriteBatch {
-    let mut batch = WriteBatch::new();
-    for Op { key, ts, change } in ops {
-        match change {
-            Change::Put(value_type, bytes) => {
-                batch.put(key, *ts, ValueRef { value_type: *value_type, bytes })
-            }
-            Change::End => batch.end(key, *ts),
-            Change::Erase => batch.erase(key, *ts),
-        }
-        .expect("a test's operations are within the limits");
-    }
-    batch
 }
 
 /// Bytes that don't compress, the same for the same seed.
@@ -150,26 +91,6 @@ impl Oracle {
         let mut oracle = Oracle::default();
         oracle.apply(ops);
         oracle
-    }
-
-    /// Takes the operations of a batch.
-    pub fn apply(&mut self, ops: &[Op]) {
-        for Op { key, ts, change } in ops {
-            let timeline = self.keys.entry(key.clone()).or_default();
-            timeline.moments.insert(*ts);
-            self.last_seq += 1;
-            let version = match change {
-                Change::Put(value_type, value) => {
-                    Some(Entry { ts: *ts, value_type: *value_type, value: value.clone() })
-                }
-                Change::End => None,
-                Change::Erase => {
-                    timeline.versions.remove(ts);
-                    continue;
-                }
-            };
-            timeline.versions.insert(*ts, version);
-        }
     }
 
     /// The sequence number of the last operation.
@@ -289,7 +210,9 @@ impl Oracle {
         }
         let nth = |n: usize| moments.iter().nth(n).copied().unwrap_or(Timestamp::MAX);
         let (low, high) = (nth(moments.len() / 4), nth(moments.len() * 3 / 4));
-        for (from, to) in [(Timestamp::MIN, Timestamp::MAX), (low, high), (high, low - 1)] {
+        for (from, to) in
+            [(Timestamp::MIN, Timestamp::MAX), (low, high), (high, low.saturating_sub(1))]
+        {
             for order in [Order::Ascending, Order::Descending] {
                 self.compare_history(db, key, (from, to), order, comparison);
             }

@@ -41,6 +41,8 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Write(Vec<Op>),
+    /// On a condition.
+    WriteIf(Vec<Op>),
     /// Is committed later, as a group with what else waits.
     Queue(Vec<Op>),
     Background(BackgroundStep),
@@ -117,7 +119,8 @@ impl Scenario {
 fn action(rng: &mut Rng, settings: &Settings, writing: &mut Writing) -> Action {
     const SURVIVALS: [Survival; 3] = [Survival::Synced, Survival::Everything, Survival::Random];
     match rng.u8(..100) {
-        0..28 => Action::Write(writing.batch(rng)),
+        0..25 => Action::Write(writing.batch(rng)),
+        25..28 => Action::WriteIf(writing.batch(rng)),
         28..38 => Action::Queue(writing.batch(rng)),
         38..45 => Action::Background(BackgroundStep::Commit),
         45..55 => Action::Background(BackgroundStep::Flush),
@@ -253,7 +256,17 @@ impl Writing {
         };
         match rng.u8(..10) {
             0 => Op::end(key, ts),
-            1 => Op::erase(key, ts),
+            1 if rng.bool() => Op::erase(key, ts),
+            1 => match rng.u8(..8) {
+                0 => Op::erase_between(key, i64::MIN, i64::MAX),
+                1 | 2 => Op::erase_between(key, i64::MIN, ts),
+                3 => Op::rising(
+                    "rising",
+                    rng.i64(0..=self.now),
+                    noise(rng.u64(..), rng.usize(..120)),
+                ),
+                _ => Op::erase_between(key, ts, ts.saturating_add(rng.i64(0..40))),
+            },
             _ => match noise_len {
                 Some(len) => Op::put(key, ts, noise(rng.u64(..), len)),
                 None if rng.bool() => Op::json(key, ts, reading(rng)),

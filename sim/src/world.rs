@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use kvtimedb_engine::fs::{Fault, FaultKind, SimFs, Survival};
-use kvtimedb_engine::{Background, BackgroundStep, Db, Durability, Error, Options, Result, SeqNo};
+use kvtimedb_engine::{
+    Background, BackgroundStep, Committed, Condition, Db, Durability, Error, Expect, Lookup,
+    Options, Result, SeqNo,
+};
 use parking_lot::Mutex;
 
 use crate::crash::{Judge, damage, verify_finds_damage};
@@ -32,7 +35,7 @@ pub(crate) struct World {
     settings: Settings,
     state: Mutex<State>,
     /// What the commits of queued batches have said.
-    committed: Arc<Mutex<Vec<Result<SeqNo>>>>,
+    committed: Arc<Mutex<Vec<Result<Committed>>>>,
 }
 
 struct State {
@@ -132,6 +135,7 @@ impl World {
         let Some(db) = self.db() else { return };
         match action {
             Action::Write(ops) => self.write(&db, ops),
+            Action::WriteIf(ops) => self.write_if(&db, ops, rng),
             Action::Queue(ops) => self.queue(&db, ops),
             Action::Background(BackgroundStep::Commit) => self.commit(&db),
             Action::Background(step) => self.step(&db, *step),
@@ -168,7 +172,33 @@ impl World {
         let was_poisoned = db.poisoned().is_some();
         self.state.lock().ledger.begin([ops.to_vec()]);
         let result = db.write(batch(ops));
-        self.settle(db, &result, was_poisoned);
+        self.settle(db, &[result], was_poisoned);
+    }
+
+    /// Writes on a condition that holds, and is refused on one that does not.
+    fn write_if(&self, db: &Db, ops: &[Op], rng: &mut Rng) {
+        let Some((_, oracle)) = self.oracle_at(db.visible_seq()) else { return };
+        let keys: Vec<_> = oracle.keys().collect();
+        let key = rng.choice(&keys).map(|key| key.to_vec()).unwrap_or_default();
+        let lookup = Lookup::floor(rng.i64(-20..400));
+        let entry = oracle.floor(&key, lookup.at);
+        let expect = entry.map_or(Expect::Absent, |entry| Expect::Etag(entry.etag()));
+        let mut conditional = batch(ops);
+        let holds = conditional.require(Condition { key: key.clone(), lookup, expect });
+        if holds.is_ok() && rng.bool() {
+            let was_poisoned = db.poisoned().is_some();
+            self.state.lock().ledger.begin([ops.to_vec()]);
+            return self.settle(db, &[db.write(conditional)], was_poisoned);
+        }
+        let expect = if expect == Expect::Absent { Expect::Etag(0) } else { Expect::Absent };
+        let broken = conditional.require(Condition { key, lookup, expect });
+        match broken.and_then(|()| db.write(conditional)) {
+            Err(Error::ConditionFailed { condition: 1 } | Error::Poisoned { .. }) => {}
+            Err(error) => self.refused(&error),
+            Ok(_) => {
+                self.fail("a batch was committed on a condition that does not hold".to_owned());
+            }
+        }
     }
 
     fn queue(&self, db: &Db, ops: &[Op]) {
@@ -196,25 +226,38 @@ impl World {
         };
         self.committed.lock().clear();
         let done = db.step(BackgroundStep::Commit);
-        let results = std::mem::take(&mut *self.committed.lock());
+        let mut results = std::mem::take(&mut *self.committed.lock());
         if !matches!(done, Ok(done) if done != group.is_empty()) || results.len() != group.len() {
             let (expected, found) = (group.len(), results.len());
             return self.fail(format!("{found} of {expected} batches were told of: {done:?}"));
         }
         if results.iter().any(|result| result.is_ok() != results[0].is_ok()) {
-            return self.fail("a group was committed in part".to_owned());
+            let state = &mut *self.state.lock();
+            if state.lied.is_none() && !state.unreadable {
+                state.failure.get_or_insert("a group was committed in part".to_owned());
+                return;
+            }
+            // Those that had to read what is damaged were refused.
+            state.ledger.withdraw();
+            let taken = group.into_iter().zip(&results).filter(|(_, result)| result.is_ok());
+            state.ledger.begin(taken.map(|(ops, _)| ops));
+            results.retain(Result::is_ok);
         }
-        if let Some(last) = results.last() {
-            self.settle(db, last, was_poisoned);
-        }
+        self.settle(db, &results, was_poisoned);
     }
 
     /// What a commit has said of the group that the ledger has begun.
-    fn settle(&self, db: &Db, result: &Result<SeqNo>, was_poisoned: bool) {
+    fn settle(&self, db: &Db, results: &[Result<Committed>], was_poisoned: bool) {
         let state = &mut *self.state.lock();
-        let last_seq = state.ledger.last_seq();
-        let what = match result {
-            Ok(seq) if *seq != last_seq => format!("sequence number {seq}, expected {last_seq}"),
+        let as_expected = |(found, expected): (&Result<Committed>, &Committed)| {
+            found.as_ref().map_or(true, |found| found == expected)
+        };
+        let Some(last) = results.last() else { return };
+        let what = match last {
+            Ok(_) if !results.iter().zip(state.ledger.expected()).all(as_expected) => {
+                let expected: Vec<_> = state.ledger.expected().collect();
+                format!("a commit says {results:?}, expected {expected:?}")
+            }
             Ok(_) if was_poisoned => "a poisoned database took a write".to_owned(),
             Ok(_) => {
                 return state.ledger.acknowledge(self.settings.durability == Durability::Sync);
@@ -224,6 +267,8 @@ impl World {
             }
             Err(Error::Poisoned { .. }) if was_poisoned => return state.ledger.withdraw(),
             Err(_) if state.troubled && db.poisoned().is_some() => return,
+            // What it had to read is damaged, or can't be read.
+            Err(_) if state.lied.is_some() || state.unreadable => return state.ledger.withdraw(),
             Err(error) => format!("a write failed without a cause, or without a trace: {error}"),
         };
         state.failure.get_or_insert(what);

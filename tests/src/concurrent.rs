@@ -16,7 +16,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use kvtimedb_engine::fs::{SimFs, Survival};
 use kvtimedb_engine::{
-    Background, Db, Durability, Error, Options, Order, Result, SeqNo, WriteBatch,
+    Background, Committed, Db, Durability, Error, Options, Order, Result, WriteBatch,
 };
 
 use crate::common::setting;
@@ -125,13 +125,13 @@ impl Round {
             let batch = keys.batch(number);
             let acknowledge = {
                 let progress = Arc::clone(progress);
-                move |result: Result<SeqNo>| match result {
+                move |result: Result<Committed>| match result {
                     Ok(_) => progress.acknowledged.store(number, Ordering::SeqCst),
                     Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
                 }
             };
             let result = if writer.is_multiple_of(2) {
-                self.db.write(batch).map(|seq| acknowledge(Ok(seq)))
+                self.db.write(batch).map(|committed| acknowledge(Ok(committed)))
             } else {
                 self.db.submit(batch, acknowledge)
             };

@@ -20,6 +20,7 @@ mod linearizable;
 mod model;
 mod nyc2013;
 mod recovery;
+mod resolving;
 mod rot;
 mod shutdown;
 mod simulation;

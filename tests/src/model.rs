@@ -4,7 +4,10 @@
 //! `tests/proptest-regressions/`, and is run first from then on.
 
 use kvtimedb_engine::fs::SimFs;
-use kvtimedb_engine::{Background, Db, Durability, Options, Timestamp, ValueType};
+use kvtimedb_engine::{
+    Background, Condition, Db, Durability, Error, Expect, Lookup, Mode, Options, Timestamp,
+    ValueType,
+};
 use proptest::prelude::*;
 
 use crate::oracle::{Change, Comparison, DIR, Op, Oracle, batch, noise, options};
@@ -59,6 +62,13 @@ impl Value {
             Value::Huge(seed) => octets(noise(u64::from(seed), 20_000 + usize::from(seed) * 100)),
         }
     }
+
+    fn rising(self) -> Change {
+        match self.change() {
+            Change::Put(value_type, value) => Change::Rising(value_type, value),
+            other => other,
+        }
+    }
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -85,9 +95,14 @@ fn op() -> impl Strategy<Value = Op> {
         8 => value().prop_map(Value::change),
         2 => Just(Change::End),
         3 => Just(Change::Erase),
+        2 => timestamp().prop_map(Change::EraseTo),
+        1 => value().prop_map(Value::rising),
     ];
     let op = (prop::sample::select(keys()), timestamp(), change);
-    op.prop_map(|(key, ts, change)| Op { key, ts, change })
+    op.prop_map(|(key, ts, change)| match change {
+        Change::EraseTo(to) if to < ts => Op { key, ts: to, change: Change::EraseTo(ts) },
+        change => Op { key, ts, change },
+    })
 }
 
 /// Many versions of one key in the order of time: a chunk of its own, and tables that it spans.
@@ -115,9 +130,45 @@ fn range() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
+/// A condition on what is found, which is what is claimed of it or is not.
+#[derive(Clone, Debug)]
+struct Claim {
+    key: Vec<u8>,
+    lookup: Lookup,
+    holds: bool,
+}
+
+impl Claim {
+    fn condition(&self, oracle: &Oracle) -> Condition {
+        let expect = match oracle.find(&self.key, self.lookup) {
+            Some(entry) if self.holds => Expect::Etag(entry.etag()),
+            Some(entry) if entry.ts % 2 == 0 => Expect::Etag(!entry.etag()),
+            None if !self.holds => Expect::Etag(0),
+            _ => Expect::Absent,
+        };
+        Condition { key: self.key.clone(), lookup: self.lookup, expect }
+    }
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let modes = [Mode::Floor, Mode::Ceiling, Mode::Exact, Mode::Before, Mode::After, Mode::Nearest];
+    let claim = (
+        prop::sample::select(keys()),
+        timestamp(),
+        prop::sample::select(modes.to_vec()),
+        prop::option::of(0_u64..10),
+        prop::bool::weighted(0.8),
+    );
+    claim.prop_map(|(key, at, mode, max_age, holds)| {
+        let lookup = Lookup { max_age, ..Lookup::new(at, mode) };
+        Claim { key, lookup, holds }
+    })
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<Op>),
+    WriteIf(Vec<Claim>, Vec<Op>),
     /// Flushes before and after.
     WriteTable(Vec<Op>),
     Flush,
@@ -138,6 +189,8 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Write(std::iter::once(op.clone()).chain(values.into_iter().map(again)).collect())
         }),
         2 => series().prop_map(Step::Write),
+        4 => (prop::collection::vec(claim(), 1..3), prop::collection::vec(op(), 1..6))
+            .prop_map(|(claims, ops)| Step::WriteIf(claims, ops)),
         4 => range().prop_map(Step::WriteTable),
         4 => Just(Step::Flush),
         2 => Just(Step::Compact),
@@ -200,12 +253,30 @@ impl Pair {
         self.db = Some(Db::open(DIR, self.options.clone()).unwrap());
     }
 
+    fn write(&mut self, conditions: &[Condition], ops: &[Op]) {
+        let mut conditional = batch(ops);
+        for condition in conditions {
+            conditional.require(condition.clone()).unwrap();
+        }
+        let committed = self.db().write(conditional);
+        if let Some(failed) = conditions.iter().position(|it| !self.oracle.holds(it)) {
+            let refused = committed.unwrap_err();
+            assert!(matches!(refused, Error::ConditionFailed { condition } if condition == failed));
+            return;
+        }
+        match self.oracle.try_apply(ops) {
+            Some(expected) => assert_eq!(committed.unwrap(), expected),
+            None => assert!(matches!(committed, Err(Error::InvalidArgument(_)))),
+        }
+    }
+
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Write(ops) => {
-                let seq = self.db().write(batch(ops)).unwrap();
-                self.oracle.apply(ops);
-                assert_eq!(seq, self.oracle.last_seq());
+            Step::Write(ops) => self.write(&[], ops),
+            Step::WriteIf(claims, ops) => {
+                let conditions: Vec<_> =
+                    claims.iter().map(|claim| claim.condition(&self.oracle)).collect();
+                self.write(&conditions, ops);
             }
             Step::WriteTable(ops) => {
                 self.db().flush().unwrap();
@@ -224,7 +295,9 @@ impl Pair {
 
     /// After a write it is enough to ask about the keys that it touched.
     fn check(&self, step: &Step) -> Comparison {
-        let Step::Write(ops) = step else { return self.oracle.compare(self.db()) };
+        let (Step::Write(ops) | Step::WriteIf(_, ops)) = step else {
+            return self.oracle.compare(self.db());
+        };
         let mut comparison = Comparison::default();
         let last = ops.last().expect("a step writes something");
         self.oracle.compare_key(self.db(), &last.key, &mut comparison);

@@ -73,7 +73,7 @@ impl Round {
     fn write(&self, rng: &mut Rng) -> Vec<Committed> {
         let commit = |_| {
             let ops = some_ops(rng);
-            let seq = self.db.write(batch(&ops)).unwrap();
+            let seq = self.db.write(batch(&ops)).unwrap().seq;
             self.acknowledged.fetch_max(seq, Ordering::SeqCst);
             (seq, ops)
         };

@@ -121,6 +121,8 @@ impl WriteBatch {
         for (row, ((key, &ts), value)) in rows.enumerate() {
             self.encode(Tag::put(value_type(row)), key, ts, value);
         }
+        let ts_min = timestamps.iter().copied().min();
+        self.written_ts_min = self.written_ts_min.min(ts_min.unwrap_or(Timestamp::MAX));
         debug_assert_eq!(self.encoded.len(), batch_bytes);
         Ok(())
     }

@@ -13,6 +13,7 @@ mod open;
 mod probe;
 mod questions;
 mod read;
+mod resolve;
 mod scan;
 mod scrub;
 mod segments;
@@ -43,6 +44,7 @@ pub use self::scan::Scan;
 pub use self::scrub::ScrubReport;
 pub use self::snapshot::Snapshot;
 use self::state::Core;
+pub use self::write::Committed;
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::fs::FileLock;
@@ -114,16 +116,18 @@ impl Db {
     ) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
         batch.put(key, ts, value)?;
-        self.write(batch)
+        Ok(self.write(batch)?.seq)
     }
 
-    /// Commits a batch: all of it or nothing, also after a crash. Returns the sequence number of its
-    /// last operation. May wait while flush or compaction lag.
+    /// Commits a batch: all of it or nothing, also after a crash. May wait while flush or compaction lag.
     ///
-    /// Errors: [`Error::DiskFull`], [`Error::TooManyFiles`] and [`Error::Busy`] mean that nothing was
-    /// written and a later try may succeed. After any other error it is unknown whether a reopen will
-    /// show the batch, and writes are refused until then with [`Error::Poisoned`].
-    pub fn write(&self, batch: WriteBatch) -> Result<SeqNo> {
+    /// Errors: [`Error::ConditionFailed`], [`Error::BelowHorizon`] and [`Error::InvalidArgument`] refuse
+    /// the batch, and so does what may befall the reads that its conditions, erases of ranges and rising
+    /// puts take, [`Error::Corruption`] among others: nothing was written. [`Error::DiskFull`],
+    /// [`Error::TooManyFiles`] and [`Error::Busy`] mean that nothing was written and a later try may
+    /// succeed. Where it is unknown whether a reopen will show the batch, [`poisoned`](Db::poisoned) says
+    /// so, and writes are refused until then with [`Error::Poisoned`].
+    pub fn write(&self, batch: WriteBatch) -> Result<Committed> {
         self.core().write(batch)
     }
 
@@ -133,7 +137,7 @@ impl Db {
     pub fn submit(
         &self,
         batch: WriteBatch,
-        on_commit: impl FnOnce(Result<SeqNo>) + Send + 'static,
+        on_commit: impl FnOnce(Result<Committed>) + Send + 'static,
     ) -> Result<()> {
         self.core().submit(batch, Box::new(on_commit))
     }

@@ -176,6 +176,19 @@ impl SuperVersion {
         }
     }
 
+    /// The timestamp of the newest version of `key`, a put or an end.
+    pub(super) fn newest_ts(&self, key: &[u8], visible: SeqNo) -> Result<Option<Timestamp>> {
+        let mut bound = Some(Timestamp::MAX);
+        while let Some(at) = bound {
+            let Some(found) = self.newest_record(key, at, visible, &mut ())? else { break };
+            if found.tag().kind() != ValueKind::Erase {
+                return Ok(Some(found.ts()));
+            }
+            bound = found.ts().checked_sub(1);
+        }
+        Ok(None)
+    }
+
     /// The newest record of `key` at or before `bound`, of the newest source that holds one there;
     /// tombstones included.
     fn newest_record(

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
 
+use super::write::Committed;
 use crate::batch::WriteBatch;
 use crate::error::Result;
-use crate::key::SeqNo;
 use crate::record::LogSync;
 
 /// The most batches that wait for the writer thread; more are refused with [`Error::Busy`] where the
@@ -18,7 +18,7 @@ use crate::record::LogSync;
 pub(crate) const QUEUE_BATCHES_MAX: usize = 4096;
 
 /// What to do when a batch is committed, or can't be.
-pub(crate) type OnCommit = Box<dyn FnOnce(Result<SeqNo>) + Send>;
+pub(crate) type OnCommit = Box<dyn FnOnce(Result<Committed>) + Send>;
 
 /// A batch that waits for the writer thread, and who waits for its commit.
 pub(crate) type WriteRequest = (WriteBatch, OnCommit);

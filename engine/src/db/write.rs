@@ -1,4 +1,4 @@
-//! The write path: order → make durable → apply → publish.
+//! The write path: resolve → order → make durable → apply → publish.
 //!
 //! Whoever finds the queue empty and the writer free commits its own batch, on its own thread: a
 //! hand-over to another thread costs several microseconds, which a lone writer need not pay. The
@@ -8,13 +8,15 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
+use smallvec::SmallVec;
 
+use super::resolve::resolve;
 use super::segments::prepare_bytes;
 use super::signals::{OnCommit, WriteRequest};
 use super::state::{Core, ImmutableMemtable, Writer};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
-use crate::key::{SEQ_NO_MAX, SeqNo};
+use crate::key::{SEQ_NO_MAX, SeqNo, Timestamp};
 use crate::memtable::Memtable;
 use crate::options::{Background, Durability, IMMUTABLE_MEMTABLES_MAX};
 use crate::wal::WalWriter;
@@ -35,15 +37,36 @@ const SEGMENT_MEMTABLES: u64 = 2;
 /// so many bytes, so that the seal of a segment, for which a writer waits, has little left to sync.
 const SYNC_AHEAD_BYTES: u64 = 16 << 20;
 
+/// What a batch has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The sequence number of its last operation; where nothing was to be written, that of the last one
+    /// before it.
+    pub seq: SeqNo,
+    /// The timestamps of its rising puts, in their order.
+    pub assigned: Vec<Timestamp>,
+    /// How many versions [`erase_between`](WriteBatch::erase_between) has met and erased. Below the
+    /// retention horizon, those that were still there.
+    pub erased: u64,
+}
+
+/// What has become of the batches of a group.
+struct Outcomes {
+    /// One for each, in their order.
+    committed: SmallVec<[Result<Committed>; 1]>,
+    /// What they took in the log.
+    encoded_bytes: usize,
+}
+
 impl Core {
-    /// Commits a batch and returns the sequence number of its last operation.
-    pub(crate) fn write(&self, batch: WriteBatch) -> Result<SeqNo> {
+    /// Commits a batch.
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<Committed> {
         self.check_writable()?;
-        if batch.is_empty() {
-            return Ok(self.view.visible_seq());
+        if batch.is_empty() && batch.unresolved().is_none() {
+            return Ok(Committed { seq: self.view.visible_seq(), ..Committed::default() });
         }
         if self.options.background != Background::Threads {
-            let committed = self.commit(&mut self.writer.lock(), &[&batch]);
+            let (committed, _) = self.commit_one(&mut self.writer.lock(), &batch);
             if self.options.background == Background::Inline {
                 self.run_background_work();
             }
@@ -54,10 +77,10 @@ impl Core {
             && let Some(mut writer) = self.writer.try_lock()
             && writer.crowd <= 1
         {
-            let committed = self.commit(&mut writer, &[&batch]);
+            let (committed, bytes) = self.commit_one(&mut writer, &batch);
             self.count_crowd(&mut writer, 1 + queue.len());
             drop(writer);
-            self.slow_down(batch.encoded_bytes());
+            self.slow_down(bytes);
             return committed;
         }
         let (done, committed) = bounded(1);
@@ -98,7 +121,7 @@ impl Core {
         true
     }
 
-    /// Commits one group, which begins with `first`, and tells its callers. Returns its encoded bytes.
+    /// Commits one group, which begins with `first`, and tells its callers. Returns what it took in the log.
     /// `group` is empty before and after.
     fn commit_group(
         &self,
@@ -118,11 +141,11 @@ impl Core {
             group.push((batch, on_commit));
         }
         let batches: Vec<&WriteBatch> = group.iter().map(|(batch, _)| batch).collect();
-        let committed = self.commit(&mut writer, &batches);
+        let Outcomes { committed, encoded_bytes } = self.commit(&mut writer, &batches);
         self.count_crowd(&mut writer, batches.len() + requests.len());
         drop(writer);
-        acknowledge(group, &committed);
-        bytes
+        group.drain(..).zip(committed).for_each(|((_, on_commit), outcome)| on_commit(outcome));
+        encoded_bytes
     }
 
     /// A buffered commit takes less than to wait for others would.
@@ -132,13 +155,62 @@ impl Core {
         }
     }
 
-    /// Commits batches as one group: all of them or none. Returns the last sequence number.
-    fn commit(&self, writer: &mut Writer, group: &[&WriteBatch]) -> Result<SeqNo> {
+    /// Commits a batch alone. Returns also what it took in the log.
+    fn commit_one(&self, writer: &mut Writer, batch: &WriteBatch) -> (Result<Committed>, usize) {
+        let Outcomes { mut committed, encoded_bytes } = self.commit(writer, &[batch]);
+        (committed.pop().unwrap_or(Err(Error::Closed)), encoded_bytes)
+    }
+
+    /// Commits a group. A batch that is refused fails alone.
+    fn commit(&self, writer: &mut Writer, group: &[&WriteBatch]) -> Outcomes {
+        let mut outcomes = Outcomes { committed: SmallVec::new(), encoded_bytes: 0 };
+        let horizon = self.view.super_version().horizon;
+        let is_plain =
+            |batch: &&WriteBatch| batch.unresolved().is_none() && batch.ts_below(horizon).is_none();
+        if !group.iter().all(is_plain) {
+            self.commit_resolved(writer, group, &mut outcomes);
+            return outcomes;
+        }
+        let mut seq = writer.next_seq - 1;
+        let done = self.commit_plain(writer, group);
+        for batch in group {
+            seq += batch.len() as u64;
+            outcomes.encoded_bytes += batch.encoded_bytes();
+            let committed = Committed { seq, ..Committed::default() };
+            outcomes.committed.push(done.clone().map(|()| committed));
+        }
+        outcomes
+    }
+
+    /// Resolves the batches of a group and commits what they come to: as one group, too, unless that is
+    /// much larger.
+    fn commit_resolved(&self, writer: &mut Writer, group: &[&WriteBatch], outcomes: &mut Outcomes) {
+        while let rest @ [_, ..] = &group[outcomes.committed.len()..] {
+            let before = Arc::clone(&self.view.super_version());
+            let resolved = resolve(&before, rest, GROUP_BYTES_MAX);
+            drop(before);
+            let batches: Vec<&WriteBatch> =
+                resolved.iter().flatten().map(|one| &*one.batch).collect();
+            let mut seq = writer.next_seq - 1;
+            let done = self.commit_plain(writer, &batches);
+            for outcome in resolved {
+                // Where the log fails, all fail: none was refused for what was never written.
+                outcomes.committed.push(done.clone().and(outcome).map(|one| {
+                    seq += one.batch.len() as u64;
+                    outcomes.encoded_bytes += one.batch.encoded_bytes();
+                    Committed { seq, assigned: one.assigned, erased: one.erased }
+                }));
+            }
+        }
+    }
+
+    /// Commits plain batches as one: all of them or none.
+    fn commit_plain(&self, writer: &mut Writer, group: &[&WriteBatch]) -> Result<()> {
         self.check_writable()?;
         let ops = group.iter().map(|batch| batch.len()).sum();
         let encoded_bytes = group.iter().map(|batch| batch.encoded_bytes()).sum();
         if ops == 0 {
-            return Ok(writer.next_seq - 1);
+            return Ok(());
         }
         let first_seq = writer.next_seq;
         if first_seq + ops as u64 > SEQ_NO_MAX {
@@ -156,7 +228,7 @@ impl Core {
         let metrics = self.metrics();
         metrics.ops_committed.add(ops as u64);
         metrics.groups_committed.add(1);
-        Ok(last_seq)
+        Ok(())
     }
 
     fn make_durable(
@@ -287,14 +359,6 @@ fn gather(requests: &Receiver<WriteRequest>, crowd: usize) {
             return;
         }
         std::thread::yield_now();
-    }
-}
-
-fn acknowledge(group: &mut Vec<WriteRequest>, committed: &Result<SeqNo>) {
-    let mut ops_after: u64 = group.iter().map(|(batch, _)| batch.len() as u64).sum();
-    for (batch, on_commit) in group.drain(..) {
-        ops_after -= batch.len() as u64;
-        on_commit(committed.clone().map(|last| last - ops_after));
     }
 }
 

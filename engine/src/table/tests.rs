@@ -132,7 +132,7 @@ fn records() -> impl Strategy<Value = Records> {
         1 => vec(any::<u8>(), 0..300),
         1 => (0..20_000_usize).prop_map(|len| vec![b'x'; len]),
     ];
-    let put = prop_oneof![Just(ValueType::Json), Just(ValueType::Octets)];
+    let put = prop_oneof![Just(ValueType::Json), Just(ValueType::Octets), Just(ValueType::Text)];
     let record = prop_oneof![
         9 => (put, value).prop_map(|(value_type, value)| (Tag::put(value_type), value)),
         1 => Just((Tag::END, Vec::new())),

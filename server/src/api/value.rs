@@ -41,12 +41,17 @@ pub(crate) fn write_version(
 
 /// Appends `"value":...`.
 pub(crate) fn write_value(out: &mut Vec<u8>, value_type: ValueType, value: &[u8]) {
-    match value_type {
-        ValueType::Json => {
+    let text = std::str::from_utf8(value).ok().filter(|_| value_type == ValueType::Text);
+    match (value_type, text) {
+        (ValueType::Json, _) => {
             out.extend_from_slice(b"\"value\":");
             write_line(out, value);
         }
-        ValueType::Octets => {
+        (_, Some(text)) => {
+            out.extend_from_slice(b"\"value\":");
+            write_text(out, text);
+        }
+        _ => {
             out.extend_from_slice(b"\"value_base64\":");
             write_base64(out, value);
         }
@@ -63,6 +68,7 @@ pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
 pub(crate) fn content_type(value_type: ValueType) -> &'static str {
     match value_type {
         ValueType::Json => "application/json",
+        ValueType::Text => "text/plain; charset=utf-8",
         ValueType::Octets => "application/octet-stream",
     }
 }
@@ -99,6 +105,7 @@ mod tests {
         for (value_type, value, expected) in [
             (ValueType::Json, &b"{\"a\": 1.50}"[..], "\"value\":{\"a\": 1.50}"),
             (ValueType::Json, b"[1,\r\n2]", "\"value\":[1,  2]"),
+            (ValueType::Text, b"a\"\n", "\"value\":\"a\\\"\\n\""),
             (ValueType::Octets, b"", "\"value_base64\":\"\""),
             (ValueType::Octets, b"\xff\xfe", "\"value_base64\":\"//4=\""),
         ] {

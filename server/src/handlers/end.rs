@@ -18,6 +18,6 @@ pub(crate) async fn end(request: Request) -> Result<Response> {
     let at = at.ok_or_else(|| Error::parameter("at", "it is required, and is not there"))?;
     let mut batch = WriteBatch::new();
     batch.end(key.as_bytes(), at)?;
-    let seq = request.app.commit(batch).await?;
+    let seq = request.app.commit(batch).await?.seq;
     Ok(json_line(StatusCode::OK, &json!({ "ts": at, "seq": seq })))
 }

@@ -14,7 +14,7 @@ pub(crate) mod ui;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvtimedb_engine::{Db, Error as EngineError, SeqNo, WriteBatch};
+use kvtimedb_engine::{Committed, Db, Error as EngineError, WriteBatch};
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
@@ -55,7 +55,7 @@ impl App {
 
     /// Commits a batch, or refuses it at once if too many wait. If the client goes away meanwhile, it is
     /// committed all the same.
-    pub(crate) async fn commit(&self, batch: WriteBatch) -> Result<SeqNo> {
+    pub(crate) async fn commit(&self, batch: WriteBatch) -> Result<Committed> {
         let (commit, committed) = oneshot::channel();
         // Nobody waits for the outcome if the client has gone.
         self.db.submit(batch, move |outcome| drop(commit.send(outcome)))?;

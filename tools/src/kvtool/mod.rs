@@ -197,6 +197,7 @@ fn type_name(kind: ValueKind, value_type: ValueType) -> Option<&'static str> {
     match (kind, value_type) {
         (ValueKind::Put, ValueType::Json) => Some("json"),
         (ValueKind::Put, ValueType::Octets) => Some("octets"),
+        (ValueKind::Put, ValueType::Text) => Some("text"),
         _ => None,
     }
 }

@@ -21,7 +21,8 @@ use warp::reply::Response;
 
 use crate::error::{Error, Result};
 use crate::handlers::{
-    App, aggregate, diff, end, get, history, kv, options_response, probes, put, scan, ui,
+    App, aggregate, batch, diff, end, erase, get, history, kv, options_response, probes, put, scan,
+    store, ui,
 };
 use crate::reject::{self, Caller};
 use crate::request::Request;
@@ -44,9 +45,13 @@ macro_rules! handler {
 }
 
 // A key in the path, or in the query: not every key can be in a path.
-const KV: &[(Method, Handler)] =
-    &[(Method::GET, handler!(kv::get)), (Method::DELETE, handler!(end::end))];
-const HISTORY: &[(Method, Handler)] = &[(Method::GET, handler!(history::history))];
+const KV: &[(Method, Handler)] = &[
+    (Method::GET, handler!(kv::get)),
+    (Method::PUT, handler!(store::put)),
+    (Method::DELETE, handler!(end::end)),
+];
+const HISTORY: &[(Method, Handler)] =
+    &[(Method::GET, handler!(history::history)), (Method::DELETE, handler!(erase::erase))];
 const AGGREGATE: &[(Method, Handler)] = &[(Method::GET, handler!(aggregate::aggregate))];
 
 /// Every endpoint of the server; the ones that are asked most come first.
@@ -59,6 +64,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/v1/kv", methods: KV },
     Endpoint { path: "/v1/history/{key}", methods: HISTORY },
     Endpoint { path: "/v1/history", methods: HISTORY },
+    Endpoint { path: "/v1/batch", methods: &[(Method::POST, handler!(batch::batch))] },
     Endpoint { path: "/v1/scan", methods: &[(Method::GET, handler!(scan::scan))] },
     Endpoint { path: "/v1/diff", methods: &[(Method::GET, handler!(diff::diff))] },
     Endpoint { path: "/v1/aggregate/{key}", methods: AGGREGATE },

@@ -79,6 +79,17 @@ impl<'q> Params<'q> {
         at.map_err(|detail| Error::parameter(name, detail))
     }
 
+    /// A moment that is written to.
+    pub(crate) fn written_ts(&self, name: &str, unit: TsUnit) -> Result<Option<Timestamp>> {
+        if self.text(name) == Some("latest") {
+            return Err(Error::parameter(
+                name,
+                "latest is no moment to write at: say when, or now",
+            ));
+        }
+        self.at(name, unit)
+    }
+
     /// A duration, in units of the database.
     pub(crate) fn duration(&self, name: &str, unit: TsUnit) -> Result<Option<u64>> {
         let duration = self.text(name).map(|text| unit.parse_duration(text)).transpose();

@@ -14,7 +14,7 @@ use crate::request::Request;
 pub(crate) async fn end(request: Request) -> Result<Response> {
     let params = request.params(&["key", "at"])?;
     let key = request.key(&params)?;
-    let at = params.at("at", request.app.unit)?;
+    let at = params.written_ts("at", request.app.unit)?;
     let at = at.ok_or_else(|| Error::parameter("at", "it is required, and is not there"))?;
     let mut batch = WriteBatch::new();
     batch.end(key.as_bytes(), at)?;

@@ -1,14 +1,17 @@
 //! What each endpoint does, and the shapes of their answers.
 
 pub(crate) mod aggregate;
+pub(crate) mod batch;
 pub(crate) mod diff;
 pub(crate) mod end;
+pub(crate) mod erase;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod kv;
 pub(crate) mod probes;
 pub(crate) mod put;
 pub(crate) mod scan;
+pub(crate) mod store;
 pub(crate) mod ui;
 
 use std::sync::Arc;

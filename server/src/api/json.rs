@@ -1,0 +1,77 @@
+//! JSON that clients send, as it is stored and as it is read.
+
+use std::borrow::Cow;
+
+use kvtimedb_engine::Timestamp;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::api::moment::TsUnit;
+
+/// How deep arrays and objects may be nested: what the JSON parsers of our own tools accept.
+const NESTING_MAX: usize = 127;
+
+/// The text of one JSON value as it is stored: without the white space between its parts, and otherwise as
+/// it was spelt. The error says what is wrong.
+pub(crate) fn stored(body: &[u8]) -> Result<Cow<'_, str>, String> {
+    let text = std::str::from_utf8(body).map_err(|error| format!("it is not UTF-8: {error}"))?;
+    // Some editors and shells begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    compacted(raw.get())
+}
+
+/// Well-formed JSON without the white space between its parts. White space in a string is kept; it
+/// can't hold a line break, which JSON has escaped.
+pub(crate) fn compacted(json: &str) -> Result<Cow<'_, str>, String> {
+    let mut compact = String::new();
+    let (mut copied, mut depth) = (0, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for (pos, byte) in json.bytes().enumerate() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > NESTING_MAX {
+                    return Err(format!("value is nested more than {NESTING_MAX} levels deep"));
+                }
+            }
+            b']' | b'}' => depth -= 1,
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                compact.push_str(&json[copied..pos]);
+                copied = pos + 1;
+            }
+            _ => {}
+        }
+    }
+    if copied == 0 {
+        return Ok(Cow::Borrowed(json));
+    }
+    compact.push_str(&json[copied..]);
+    Ok(Cow::Owned(compact))
+}
+
+/// Reads a moment: a JSON integer, or a string of what a query may say.
+pub(crate) fn moment(raw: &RawValue, unit: TsUnit) -> Result<Timestamp, String> {
+    let json = raw.get();
+    if json.starts_with('"') {
+        let text: String = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        return unit.parse_at(&text);
+    }
+    json.parse().map_err(|_| {
+        let shown: String = json.chars().take(40).collect();
+        format!("{shown} is neither an integer of 64 bits nor a string")
+    })
+}
+
+/// For a member that may be missing: `null` is there.
+pub(crate) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
-use kvtimedb_tools::loadtest::{self, Distribution, Error, Plan, Profile, Target, Workload};
+use kvtimedb_tools::loadtest::{self, Api, Distribution, Error, Plan, Profile, Target, Workload};
 
 const FAILED: u8 = 1;
 const UNAVAILABLE: u8 = 5;
@@ -32,12 +32,12 @@ Data:
   The same seed gives the same requests.
 
 JSON (-o json), one line; fields are added, never renamed or removed:
-  workload put|floor|mixed, distribution uniform|zipf, zipf_theta or null,
+  api root|body|v1|redis, workload put|floor|mixed, distribution uniform|zipf, zipf_theta or null,
   keys, versions, read_share or null, value_bytes, seed, connections, threads,
   loop closed|open, target_rate or null, latency_from send|intended_start,
   elapsed_s, interrupted,
   operations: a list, by kind, the last one is `all`:
-    kind put|floor|all, count (answered with 200), rate (count per second),
+    kind put|floor|all, count (answered with 200 or 201), rate (count per second),
     mean_us, p50_us, p90_us, p99_us, p999_us, max_us (of the answered),
     nulls (answered, but no value there), failed
   send_lag_us: p50, p99, max of how late requests were sent, open loop only
@@ -51,9 +51,13 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, about = ABOUT, after_long_help = AFTER_HELP)]
 struct Options {
-    /// The server, as http://HOST:PORT
+    /// The server, as http://HOST:PORT, or redis://HOST:PORT to compare with
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: Target,
+
+    /// How operations are told to an HTTP server
+    #[arg(long, value_enum, default_value_t = ApiName::Root)]
+    api: ApiName,
 
     /// Which operations to send
     #[arg(long, value_enum, default_value_t = WorkloadName::Mixed)]
@@ -139,6 +143,16 @@ struct Options {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum ApiName {
+    /// GET /?key&timestamp and PUT /
+    Root,
+    /// The same, with a JSON body in the GET
+    Body,
+    /// GET /v1/kv/{key}?at and PUT /v1/kv/{key}?ts
+    V1,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum WorkloadName {
     /// Puts only
     Put,
@@ -165,7 +179,14 @@ enum Output {
 impl Options {
     /// The plan, or what is wrong with the options.
     fn plan(&self) -> Result<Plan, String> {
+        let api = match self.api {
+            _ if self.url.is_redis() => Api::Redis,
+            ApiName::Root => Api::Root,
+            ApiName::Body => Api::Body,
+            ApiName::V1 => Api::V1,
+        };
         let profile = Profile {
+            api,
             workload: match self.workload {
                 WorkloadName::Put => Workload::Put,
                 WorkloadName::Floor => Workload::Floor,
@@ -311,6 +332,14 @@ mod tests {
         let first = |arguments: &[&str]| plan(arguments).unwrap().profile.first_version;
         assert_eq!(first(&["--versions", "7"]), 7);
         assert_eq!(first(&["--versions", "7", "--first-version", "0"]), 0);
+    }
+
+    #[test]
+    fn the_scheme_chooses_redis() {
+        let api = |arguments: &[&str]| plan(arguments).unwrap().profile.api;
+        assert_eq!(api(&[]), Api::Root);
+        assert_eq!(api(&["--api", "v1"]), Api::V1);
+        assert_eq!(api(&["--url", "redis://db:1", "--api", "v1"]), Api::Redis);
     }
 
     #[test]

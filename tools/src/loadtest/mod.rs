@@ -11,6 +11,7 @@
 //!   omission", as Gil Tene named it).
 
 mod client;
+mod redis;
 mod report;
 mod workload;
 
@@ -24,8 +25,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use client::Target;
-pub use report::Report;
-pub use workload::{Distribution, Profile, TIMESTAMP_STEP, Workload};
+pub use report::{Report, Row};
+pub use workload::{Api, Distribution, Profile, TIMESTAMP_STEP, Workload};
 
 use client::{Client, Failure, Outcome};
 use report::{Tally, failures_text, grouped};
@@ -334,16 +335,16 @@ async fn work(mut client: Client, phase: Arc<Phase>) -> (Client, Tally) {
             continue;
         }
         let operation = phase.generator.operation(phase.stream, index);
-        let request = client.request(&phase.generator, &operation);
+        let message = client.message(&phase.generator, &operation);
         let sent = phase.start.elapsed();
-        let mut outcome = client.send(request).await;
+        let mut outcome = client.send(message).await;
         if let Stream::Preload = phase.stream {
             // A preload has no rate to keep: where the server asks it to wait, it waits.
             while outcome == Outcome::Failed(Failure::Status(503))
                 && phase.start.elapsed() < sent + phase.timeout
             {
                 tokio::time::sleep(PAUSE).await;
-                outcome = client.send(client.request(&phase.generator, &operation)).await;
+                outcome = client.send(client.message(&phase.generator, &operation)).await;
             }
         }
         let done = phase.start.elapsed();
@@ -441,6 +442,7 @@ mod tests {
         Plan {
             target: "http://127.0.0.1:1".parse().unwrap(),
             profile: Profile {
+                api: Api::Root,
                 workload,
                 keys: 1_000,
                 versions: 10,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Plan;
 use super::client::{Failure, Outcome};
-use super::workload::{Distribution, OperationKind, Workload};
+use super::workload::{Api, Distribution, OperationKind, Workload};
 
 /// What one worker saw, or all of them together. Latencies are of answered requests only;
 /// the others are counted.
@@ -115,6 +115,7 @@ impl Tally {
 /// The result of a run. Its JSON form is stable: fields are added, never renamed or removed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    api: Api,
     workload: Workload,
     distribution: &'static str,
     zipf_theta: Option<f64>,
@@ -136,15 +137,19 @@ pub struct Report {
     failures: BTreeMap<String, u64>,
 }
 
+/// What was measured of one kind of operation. Latencies are of those that were answered.
 #[derive(Clone, Debug, Serialize)]
-struct Row {
+pub struct Row {
     kind: &'static str,
     count: u64,
-    rate: f64,
+    /// Answers a second.
+    pub rate: f64,
     mean_us: f64,
-    p50_us: f64,
+    /// The median latency.
+    pub p50_us: f64,
     p90_us: f64,
-    p99_us: f64,
+    /// The latency that one in a hundred exceeds.
+    pub p99_us: f64,
     p999_us: f64,
     max_us: f64,
     nulls: u64,
@@ -207,6 +212,7 @@ impl Report {
         operations.push(Row::new("all", &tally.all(), elapsed));
         let lag = |q| micros(tally.send_lag.value_at_quantile(q) as f64);
         Report {
+            api: profile.api,
             workload: profile.workload,
             distribution,
             zipf_theta,
@@ -230,6 +236,11 @@ impl Report {
             }),
             failures: tally.failures(),
         }
+    }
+
+    /// All kinds of operations together.
+    pub fn total(&self) -> &Row {
+        self.operations.last().expect("the last one is of all, and is always there")
     }
 
     /// How many requests did not get their 200.

@@ -37,9 +37,26 @@ pub enum Distribution {
     Zipf(f64),
 }
 
+/// How an operation is told to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// `GET /?key&timestamp` and `PUT /`.
+    Root,
+    /// The same with a JSON body in the GET, as the original service takes it.
+    Body,
+    /// `GET /v1/kv/{key}?at` and `PUT /v1/kv/{key}?ts`.
+    V1,
+    /// Redis, a sorted set a key: `ZREVRANGEBYSCORE` and `ZADD`. The score is the timestamp, and the
+    /// member begins with it: members of a set are distinct, values are not.
+    Redis,
+}
+
 /// What to send. [`Profile::check`] tells whether it can be.
 #[derive(Clone, Debug)]
 pub struct Profile {
+    /// How they are told.
+    pub api: Api,
     /// Which operations.
     pub workload: Workload,
     /// How many keys there are; at least 1.
@@ -177,30 +194,61 @@ impl Generator {
         }
     }
 
-    /// The path and query of an operation's request.
-    pub(crate) fn target(operation: &Operation) -> String {
-        match operation.kind {
-            OperationKind::Put => "/".to_owned(),
+    /// How operations are told.
+    pub(crate) fn api(&self) -> Api {
+        self.profile.api
+    }
+
+    /// The path and query of an operation's HTTP request.
+    pub(crate) fn target(&self, operation: &Operation) -> String {
+        let Operation { kind, key, timestamp, .. } = operation;
+        match (self.profile.api, kind) {
+            (Api::V1, OperationKind::Put) => format!("/v1/kv/sensor-{key:08}?ts={timestamp}"),
+            (Api::V1, OperationKind::Floor) => format!("/v1/kv/sensor-{key:08}?at={timestamp}"),
+            (Api::Root, OperationKind::Floor) => {
+                format!("/?key=sensor-{key:08}&timestamp={timestamp}")
+            }
+            _ => "/".to_owned(),
+        }
+    }
+
+    /// The body of an operation's HTTP request; empty where there is none.
+    pub(crate) fn body(&self, operation: &Operation) -> String {
+        let Operation { kind, key, timestamp, .. } = operation;
+        match (self.profile.api, kind) {
+            (Api::V1, OperationKind::Put) => self.value(operation),
+            (_, OperationKind::Put) => {
+                let value = self.value(operation);
+                format!(r#"{{"key":"sensor-{key:08}","timestamp":{timestamp},"value":{value}}}"#)
+            }
+            (Api::Body, OperationKind::Floor) => {
+                format!(r#"{{"key":"sensor-{key:08}","timestamp":{timestamp}}}"#)
+            }
+            (_, OperationKind::Floor) => String::new(),
+        }
+    }
+
+    /// An operation as a command to Redis: its words.
+    pub(crate) fn words(&self, operation: &Operation) -> Vec<String> {
+        let Operation { kind, key, timestamp, .. } = operation;
+        let (key, timestamp) = (format!("sensor-{key:08}"), timestamp.to_string());
+        match kind {
+            OperationKind::Put => {
+                let member = format!("{timestamp}:{}", self.value(operation));
+                vec!["ZADD".to_owned(), key, timestamp, member]
+            }
             OperationKind::Floor => {
-                format!("/?key=sensor-{:08}&timestamp={}", operation.key, operation.timestamp)
+                let range = [key, timestamp].into_iter();
+                let limit = ["-inf", "LIMIT", "0", "1"].map(str::to_owned);
+                ["ZREVRANGEBYSCORE".to_owned()].into_iter().chain(range).chain(limit).collect()
             }
         }
     }
 
-    /// The body of an operation's request; empty for a floor.
-    pub(crate) fn body(&self, operation: &Operation) -> String {
-        let mut body = String::new();
-        if operation.kind == OperationKind::Put {
-            body.reserve(64 + self.profile.value_bytes);
-            let _ = write!(
-                body,
-                r#"{{"key":"sensor-{:08}","timestamp":{},"value":"#,
-                operation.key, operation.timestamp
-            );
-            push_value(&mut body, self.profile.value_bytes, operation.values.clone());
-            body.push('}');
-        }
-        body
+    fn value(&self, operation: &Operation) -> String {
+        let mut value = String::with_capacity(32 + self.profile.value_bytes);
+        push_value(&mut value, self.profile.value_bytes, operation.values.clone());
+        value
     }
 }
 
@@ -309,6 +357,7 @@ mod tests {
 
     fn profile(workload: Workload) -> Profile {
         Profile {
+            api: Api::Root,
             workload,
             keys: 50,
             versions: 4,
@@ -425,12 +474,29 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_is_all_in_its_query() {
-        let generator = Generator::new(profile(Workload::Floor));
-        let floor =
-            Operation { key: 1234, timestamp: 56, ..generator.operation(Stream::Warmup, 0) };
-        assert_eq!(Generator::target(&floor), "/?key=sensor-00001234&timestamp=56");
-        assert_eq!(generator.body(&floor), "");
+    fn each_api_has_its_way_to_tell_an_operation() {
+        let told = |api, kind| {
+            let generator = Generator::new(Profile { api, ..profile(Workload::Floor) });
+            let of_stream = generator.operation(Stream::Warmup, 0);
+            let operation = Operation { kind, key: 1234, timestamp: 56, ..of_stream };
+            (generator.target(&operation), generator.body(&operation), generator.words(&operation))
+        };
+        let (target, body, _) = told(Api::Root, OperationKind::Floor);
+        assert_eq!((&*target, &*body), ("/?key=sensor-00001234&timestamp=56", ""));
+        let (target, body, _) = told(Api::Body, OperationKind::Floor);
+        assert_eq!((&*target, &*body), ("/", r#"{"key":"sensor-00001234","timestamp":56}"#));
+        let (target, body, _) = told(Api::V1, OperationKind::Floor);
+        assert_eq!((&*target, &*body), ("/v1/kv/sensor-00001234?at=56", ""));
+        let (target, value, words) = told(Api::V1, OperationKind::Put);
+        assert_eq!(target, "/v1/kv/sensor-00001234?ts=56");
+        assert!(value.starts_with(r#"{"t":"#), "{value}");
+        assert_eq!(words, ["ZADD", "sensor-00001234", "56", &format!("56:{value}")]);
+        let (target, body, _) = told(Api::Body, OperationKind::Put);
+        let whole = format!(r#"{{"key":"sensor-00001234","timestamp":56,"value":{value}}}"#);
+        assert_eq!((&*target, body), ("/", whole));
+        let (_, _, words) = told(Api::Redis, OperationKind::Floor);
+        let range = ["sensor-00001234", "56", "-inf", "LIMIT", "0", "1"];
+        assert_eq!((&*words[0], &words[1..]), ("ZREVRANGEBYSCORE", &range.map(str::to_owned)[..]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod data;
 pub mod figures;
+pub mod http;
 pub mod machine;
 pub mod measures;
 pub mod ours;

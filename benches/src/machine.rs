@@ -1,5 +1,6 @@
 //! What the process and the machine tell about themselves.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -39,7 +40,7 @@ pub fn machine() -> String {
 }
 
 /// The first line that a command prints.
-fn said(command: &str, arguments: &[&str]) -> String {
+pub fn said(command: impl AsRef<OsStr>, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     text.unwrap_or_default().lines().next().unwrap_or("unknown").to_owned()
@@ -87,11 +88,11 @@ pub fn settle() -> Instant {
     const WINDOW: Duration = Duration::from_millis(200);
     // Clocks of the kernel are 10 ms: less than a tenth of a core.
     const QUIET_TICKS: u64 = 2;
-    let began = Instant::now();
+    let (began, own) = (Instant::now(), OsStr::new("self"));
     while began.elapsed() < Duration::from_mins(1) {
-        let (window_began, before) = (Instant::now(), cpu_ticks());
+        let (window_began, before) = (Instant::now(), cpu_ticks(own));
         sleep(WINDOW);
-        match (before, cpu_ticks()) {
+        match (before, cpu_ticks(own)) {
             (Some(before), Some(after)) if after - before >= QUIET_TICKS => {}
             (Some(_), Some(_)) => return window_began,
             _ => {
@@ -103,9 +104,9 @@ pub fn settle() -> Instant {
     Instant::now()
 }
 
-/// The time that all threads of this process have used, where the system tells.
-fn cpu_ticks() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+/// The time that all threads of a process have used, where the system tells; `self` is this one.
+pub(crate) fn cpu_ticks(process: &OsStr) -> Option<u64> {
+    let stat = fs::read_to_string(Path::new("/proc").join(process).join("stat")).ok()?;
     // The name of the process, in parentheses, may hold spaces.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

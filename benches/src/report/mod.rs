@@ -1,5 +1,6 @@
 //! The report: a frame written by hand, and tables and plots made from figures.
 
+mod http;
 mod plot;
 mod table;
 mod targets;
@@ -56,6 +57,11 @@ fn part(name: &str, figures: &Figures) -> Result<String> {
             table::measures(figures, MAIN, &[measures::ASOF], &columns)
         }
         "growth" => table::growth(figures),
+        "http targets" => http::targets(figures),
+        "http rates" => http::rates(figures),
+        "http latencies" => http::latencies(figures),
+        "http cpu" => http::cpu(figures),
+        "http bulk" => http::bulk(figures),
         _ => return Err(format!("the frame asks for {name:?}").into()),
     })
 }

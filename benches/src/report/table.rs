@@ -141,7 +141,7 @@ pub(super) fn best_of_others(
 }
 
 /// The median, and under it the least and the greatest.
-fn cell(figures: &[f64]) -> String {
+pub(super) fn cell(figures: &[f64]) -> String {
     let Some(median) = crate::figures::median(figures) else { return " – |".to_owned() };
     if figures.len() == 1 {
         return format!(" **{}** |", shown(median));

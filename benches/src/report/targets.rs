@@ -10,7 +10,7 @@ use crate::ours;
 const LATE_EQUAL: f64 = 0.95;
 
 /// A figure that is aimed at.
-struct Check {
+pub(super) struct Check {
     /// What comes after the figure, such as "× LMDB".
     of: String,
     value: Option<f64>,
@@ -19,7 +19,7 @@ struct Check {
 }
 
 impl Check {
-    fn least(of: &str, value: Option<f64>, bound: f64) -> Check {
+    pub(super) fn least(of: &str, value: Option<f64>, bound: f64) -> Check {
         Check { of: of.to_owned(), value, better: Better::Higher, bound }
     }
 
@@ -54,7 +54,12 @@ fn verdict(checks: &[Check]) -> String {
 }
 
 pub(super) fn table(figures: &Figures) -> String {
-    let rows = rows(figures).into_iter().map(|(what, checks)| {
+    verdicts(rows(figures))
+}
+
+/// A row for each target.
+pub(super) fn verdicts(rows: Vec<Row>) -> String {
+    let rows = rows.into_iter().map(|(what, checks)| {
         let texts: Vec<String> = checks.iter().map(Check::text).collect();
         format!("\n| {what} | {} | {} |", texts.join("<br>"), verdict(&checks))
     });
@@ -62,7 +67,7 @@ pub(super) fn table(figures: &Figures) -> String {
 }
 
 /// A target: what is measured, and its checks.
-type Row = (&'static str, Vec<Check>);
+pub(super) type Row = (&'static str, Vec<Check>);
 
 fn rows(figures: &Figures) -> Vec<Row> {
     let of = Source { figures, columns: databases(figures) };

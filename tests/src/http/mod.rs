@@ -1,6 +1,7 @@
 //! The contract of `/` and of the pages beside it, line by line, against the real server.
 
 mod v1_reads;
+mod v1_writes;
 mod wire;
 
 use std::io::{Read, Write};

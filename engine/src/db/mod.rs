@@ -7,6 +7,7 @@ mod checkpoint;
 mod closed;
 mod diff;
 mod explain;
+mod export;
 mod history;
 mod maintenance;
 mod open;
@@ -38,6 +39,7 @@ pub use self::diff::{Changed, Diff};
 pub use self::explain::{
     ExplainedOutcome, ExplainedPlace, ExplainedSource, ExplainedStep, Explanation,
 };
+pub use self::export::{Export, Exported};
 pub use self::history::{History, Timeline};
 use self::open::Opened;
 pub use self::scan::Scan;

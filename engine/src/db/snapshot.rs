@@ -6,6 +6,7 @@ use super::aggregate::Aggregate;
 use super::asof::AsOf;
 use super::diff::Diff;
 use super::explain::Explanation;
+use super::export::Export;
 use super::history::{History, Timeline};
 use super::scan::Scan;
 use super::state::{Core, SuperVersion};
@@ -173,6 +174,30 @@ impl Snapshot {
     /// ```
     pub fn diff(&self, keys: KeyRange, from: Timestamp, to: Timestamp) -> Result<Diff> {
         self.view.diff(keys, from, to, self.visible)
+    }
+
+    /// All versions of `keys` from `from` to `to`, both inclusive, and their ends: in the order of the
+    /// keys' bytes, those of a key in the order of time. Written to another database, they make it answer
+    /// as this one does. [`Timestamp::MIN`] begins with the horizon, if there is one: there it shows of each
+    /// key also what was in force.
+    ///
+    /// ```
+    /// # use kvtimedb_engine::{Db, KeyRange, Options, Timestamp};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = Db::open(dir.path(), Options::default())?;
+    /// db.put(b"sensor/8", 100, b"20.0")?;
+    /// db.put(b"sensor/7", 200, b"21.5")?;
+    /// db.put(b"sensor/7", 100, b"19.0")?;
+    /// let mut export = db.snapshot()?.export(KeyRange::all(), Timestamp::MIN, Timestamp::MAX)?;
+    /// let mut seen = Vec::new();
+    /// while let Some(version) = export.next()? {
+    ///     seen.push((version.key.to_vec(), version.ts));
+    /// }
+    /// assert_eq!(seen[1..], [(b"sensor/7".to_vec(), 200), (b"sensor/8".to_vec(), 100)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn export(&self, keys: KeyRange, from: Timestamp, to: Timestamp) -> Result<Export> {
+        self.view.export(keys, from, to, self.visible)
     }
 
     /// Many floors at once, each at its own key and timestamp, in any order. Quicker than one floor

@@ -8,7 +8,7 @@ use super::reader::TableReader;
 use super::stored::StoredChunk;
 use crate::error::{Error, Result};
 use crate::iter::{Cursor, Record};
-use crate::key::{Tag, Timestamp};
+use crate::key::{Tag, Timestamp, ValueKind};
 
 /// A chunk's rows, decoded. Reused from chunk to chunk.
 #[derive(Default)]
@@ -130,6 +130,11 @@ impl TableCursor {
     pub(crate) fn place(&self) -> Option<(&[u8], Timestamp)> {
         let row = self.row?;
         Some((self.decoded.key(self.key), self.decoded.ts[row]))
+    }
+
+    /// The kind of the record it stands on; `None` past the end.
+    pub(crate) fn kind(&self) -> Option<ValueKind> {
+        self.row.map(|row| self.decoded.tags[row].kind())
     }
 
     /// The record it stands on, in a walk over places. It must stand on one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::iter::Record;
-use crate::key::{RunRank, SeqNo, Timestamp};
+use crate::key::{RunRank, SeqNo, Timestamp, ValueKind};
 use crate::table::{StoredChunk, TableCursor, TableMeta, TableReader};
 
 /// A live table: what the manifest says of it, and its open file.
@@ -92,7 +92,7 @@ pub(super) fn last(table: &Table) -> (&[u8], Timestamp) {
     (&table.meta.properties.last_key, table.meta.properties.last_ts)
 }
 
-/// A walk over a run from its first record on, one table after the other. The values of a chunk are
+/// A walk over a run, one table after the other. The values of a chunk are
 /// decoded when the first of its records is asked for. After an error it stands nowhere.
 pub(crate) struct RunCursor {
     run: Arc<Run>,
@@ -104,14 +104,25 @@ pub(crate) struct RunCursor {
 impl RunCursor {
     /// Stands on the first record.
     pub(crate) fn new(run: Arc<Run>) -> Result<Self> {
-        let mut cursor = RunCursor { run, table: 0, cursor: None };
-        cursor.open_table()?;
+        RunCursor::at(run, b"", Timestamp::MIN)
+    }
+
+    /// Stands on the first record at or after `(key, ts)`.
+    pub(crate) fn at(run: Arc<Run>, key: &[u8], ts: Timestamp) -> Result<Self> {
+        let table = run.tables.partition_point(|table| last(table) < (key, ts));
+        let mut cursor = RunCursor { run, table, cursor: None };
+        cursor.open_table(key, ts)?;
         Ok(cursor)
     }
 
     /// Key and timestamp of the record it stands on; `None` past the end.
     pub(crate) fn place(&self) -> Option<(&[u8], Timestamp)> {
         self.cursor.as_ref()?.place()
+    }
+
+    /// The kind of the record it stands on; `None` past the end.
+    pub(crate) fn kind(&self) -> Option<ValueKind> {
+        self.cursor.as_ref()?.kind()
     }
 
     /// The record it stands on. It must stand on one.
@@ -143,16 +154,16 @@ impl RunCursor {
     fn leave_finished_table(&mut self) -> Result<()> {
         if self.place().is_none() {
             self.table += 1;
-            self.open_table()?;
+            self.open_table(b"", Timestamp::MIN)?;
         }
         Ok(())
     }
 
-    fn open_table(&mut self) -> Result<()> {
+    fn open_table(&mut self, key: &[u8], ts: Timestamp) -> Result<()> {
         self.cursor = None;
         if let Some(table) = self.run.tables.get(self.table) {
             let mut cursor = TableCursor::new(Arc::clone(&table.reader));
-            cursor.seek_place(b"", Timestamp::MIN)?;
+            cursor.seek_place(key, ts)?;
             self.cursor = Some(cursor);
         }
         Ok(())

@@ -10,6 +10,7 @@ mod body;
 mod compat;
 mod config;
 mod error;
+mod formats;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handlers;

@@ -37,7 +37,9 @@ pub(crate) struct Limits {
     pub(crate) answers_bytes_max: usize,
     /// Long reads at once; further ones wait for their turn.
     pub(crate) reads_max: usize,
-    /// How long a read may wait for its turn.
+    /// Bodies that are read while they arrive, at once; further ones wait for their turn.
+    pub(crate) uploads_max: usize,
+    /// How long a read or an upload may wait for its turn.
     pub(crate) reads_wait: Duration,
 }
 
@@ -57,6 +59,7 @@ impl Default for Limits {
             requests_bytes_max: 256 << 20,
             answers_bytes_max: 256 << 20,
             reads_max: 16,
+            uploads_max: 16,
             reads_wait: Duration::from_secs(10),
         }
     }

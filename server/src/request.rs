@@ -63,6 +63,11 @@ impl Request {
             .map_err(|_| Error::invalid("/path/key", "percent-decoded it is not UTF-8 text"))
     }
 
+    /// A header's text; `None` if it isn't there, or is not text.
+    pub(crate) fn header(&self, name: impl warp::http::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// Reads the whole body, within the limits.
     pub(crate) async fn read_body(&mut self) -> Result<Body> {
         let app = &self.app;

@@ -21,9 +21,10 @@ use warp::reply::Response;
 
 use crate::error::{Error, Result};
 use crate::handlers::{
-    App, aggregate, batch, diff, end, erase, get, history, kv, options_response, probes, put, scan,
-    store, ui,
+    App, aggregate, asof, batch, diff, end, erase, export, get, history, import, kv,
+    options_response, probes, put, scan, store, ui,
 };
+use crate::limits::Limits;
 use crate::reject::{self, Caller};
 use crate::request::Request;
 
@@ -69,6 +70,9 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/v1/diff", methods: &[(Method::GET, handler!(diff::diff))] },
     Endpoint { path: "/v1/aggregate/{key}", methods: AGGREGATE },
     Endpoint { path: "/v1/aggregate", methods: AGGREGATE },
+    Endpoint { path: "/v1/asof", methods: &[(Method::POST, handler!(asof::asof))] },
+    Endpoint { path: "/v1/import", methods: &[(Method::POST, handler!(import::import))] },
+    Endpoint { path: "/v1/export", methods: &[(Method::GET, handler!(export::export))] },
     Endpoint { path: "/livez", methods: &[(Method::GET, handler!(probes::livez))] },
     Endpoint { path: "/readyz", methods: &[(Method::GET, handler!(probes::readyz))] },
     Endpoint { path: "/version", methods: &[(Method::GET, handler!(probes::version))] },
@@ -89,6 +93,12 @@ impl Endpoint {
     fn handler(&self, method: &Method) -> Option<Handler> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.methods.iter().find(|(name, _)| name == method).map(|(_, handler)| *handler)
+    }
+
+    /// How long a request may take until its answer begins. An import goes on for as long as its body
+    /// arrives, which has time limits of its own.
+    fn time(&self, limits: &Limits) -> Duration {
+        if self.path == "/v1/import" { Duration::MAX } else { limits.request_timeout }
     }
 
     /// The methods that it answers, as `Allow` lists them.
@@ -144,7 +154,7 @@ async fn answer<B: Buf>(
         }
         return reject::response(&Error::MethodNotAllowed { allow }, &caller);
     };
-    let time = app.limits.request_timeout;
+    let time = endpoint.time(&app.limits);
     let body = Box::pin(body.map(|chunk| chunk.map(whole)));
     let request = Request { app, path, segment_start, query, headers, body };
     let outcome = within(time, handler(request)).await;

@@ -6,4 +6,5 @@ pub(crate) mod moment;
 pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod stream;
+pub(crate) mod upload;
 pub(crate) mod value;

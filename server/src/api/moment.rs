@@ -24,6 +24,10 @@ pub enum TsUnit {
     Ns,
 }
 
+/// The units by their names in parameters.
+pub(crate) const UNITS: [(&str, TsUnit); 4] =
+    [("s", TsUnit::S), ("ms", TsUnit::Ms), ("us", TsUnit::Us), ("ns", TsUnit::Ns)];
+
 /// How timestamps are shown: `ts_format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TsFormat {
@@ -39,7 +43,8 @@ pub(crate) enum TsFormat {
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 impl TsUnit {
-    const fn nanos(self) -> i128 {
+    /// How many nanoseconds it has.
+    pub(crate) const fn nanos(self) -> i128 {
         match self {
             TsUnit::Ns => 1,
             TsUnit::Us => 1_000,
@@ -81,7 +86,8 @@ impl TsUnit {
         self.parse_date(text)
     }
 
-    fn parse_date(self, text: &str) -> Result<Timestamp, String> {
+    /// Reads a date of RFC 3339.
+    pub(crate) fn parse_date(self, text: &str) -> Result<Timestamp, String> {
         // The plus of an offset comes as a blank where a query was not encoded.
         let with_plus = text.len().checked_sub(6).filter(|at| text.as_bytes()[*at] == b' ');
         let with_plus = with_plus.map(|at| format!("{}+{}", &text[..at], &text[at + 1..]));

@@ -33,7 +33,7 @@ pub(crate) trait Fill: FnMut(&mut Vec<u8>) -> Result<bool> + Send + 'static {}
 impl<F: FnMut(&mut Vec<u8>) -> Result<bool> + Send + 'static> Fill for F {}
 
 /// What goes from the maker of an answer to the connection.
-enum Piece {
+pub(crate) enum Piece {
     Bytes(Bytes),
     /// That was all of it. A channel that closes without this was given up.
     End,
@@ -52,10 +52,15 @@ pub(crate) async fn answer(
     }
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(send(Arc::clone(app), sender, charge, fill, first));
-    let body = warp::reply::stream(stream::unfold(Some(receiver), next)).into_response();
+    Ok(response(content_type, receiver))
+}
+
+/// The answer whose pieces come out of a channel.
+pub(crate) fn response(content_type: &'static str, pieces: Receiver<Piece>) -> Response {
+    let body = warp::reply::stream(stream::unfold(Some(pieces), next)).into_response();
     let mut response = typed_response(StatusCode::OK, content_type, Bytes::new());
     *response.body_mut() = body.into_body();
-    Ok(response)
+    response
 }
 
 /// Makes a piece. The charge is of the largest one so far, twice: one waits while one is sent.

@@ -74,7 +74,7 @@ pub(crate) fn content_type(value_type: ValueType) -> &'static str {
 }
 
 /// Appends JSON in one line. In JSON a line break is white space between parts: in a string it is escaped.
-fn write_line(out: &mut Vec<u8>, json: &[u8]) {
+pub(crate) fn write_line(out: &mut Vec<u8>, json: &[u8]) {
     let start = out.len();
     out.extend_from_slice(json);
     for byte in &mut out[start..] {
@@ -84,7 +84,8 @@ fn write_line(out: &mut Vec<u8>, json: &[u8]) {
     }
 }
 
-fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends octets in base64, quoted.
+pub(crate) fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
     out.push(b'"');

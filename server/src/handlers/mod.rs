@@ -1,12 +1,15 @@
 //! What each endpoint does, and the shapes of their answers.
 
 pub(crate) mod aggregate;
+pub(crate) mod asof;
 pub(crate) mod batch;
 pub(crate) mod diff;
 pub(crate) mod end;
 pub(crate) mod erase;
+pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod kv;
 pub(crate) mod probes;
 pub(crate) mod put;
@@ -27,6 +30,7 @@ use warp::http::{HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use crate::api::moment::TsUnit;
+use crate::api::upload;
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Charge, Limits};
 
@@ -42,6 +46,8 @@ pub(crate) struct App {
     pub(crate) answers: Arc<Budget>,
     /// One for each long read that may run.
     reads: Arc<Semaphore>,
+    /// One for each body that may be read while it arrives.
+    pub(crate) uploads: Arc<Semaphore>,
 }
 
 impl App {
@@ -50,6 +56,7 @@ impl App {
             db,
             unit,
             reads: Arc::new(Semaphore::new(limits.reads_max)),
+            uploads: upload::turns(&limits),
             requests: Budget::new(limits.requests_bytes_max),
             answers: Budget::new(limits.answers_bytes_max),
             limits,

@@ -206,6 +206,11 @@ impl<'a> Ops<'a> {
         Ops { input: Decoder::new(encoded), failed: false }
     }
 
+    /// How many bytes it has read.
+    pub(crate) fn position(&self) -> usize {
+        self.input.position()
+    }
+
     fn read(&mut self) -> Result<Op<'a>, Malformed> {
         let tag = self.input.u8("an operation's tag")?;
         let tag = Tag::from_byte(tag)

@@ -133,15 +133,30 @@ pub enum Error {
         condition: usize,
     },
 
-    /// The operations that follow this sequence number are no longer kept for the change feed.
+    /// The operations that follow this sequence number are no longer kept for the change feed. What its
+    /// reader has missed can't be told any more: it reads the state anew, and goes on from there.
     #[error(
-        "the changes after {since} are no longer kept: the oldest that is kept has number {oldest}"
+        "the changes after {since} are no longer kept: the oldest that is kept has number {oldest}; \
+         read the state anew, and go on from there"
     )]
     Trimmed {
         /// The sequence number after which the feed was to go on.
         since: SeqNo,
         /// The oldest operation that is kept.
         oldest: SeqNo,
+    },
+
+    /// The change feed was to go on behind an operation that there is not: one of another database, or one
+    /// that was acknowledged before it was durable, and a power loss took it.
+    #[error(
+        "there is no change with number {since}: the last one has {last}; read the state anew, and go on \
+         from there"
+    )]
+    Unwritten {
+        /// The sequence number after which the feed was to go on.
+        since: SeqNo,
+        /// The last operation of this database.
+        last: SeqNo,
     },
 
     /// An aggregate met a version that is not a number.

@@ -56,9 +56,9 @@ mod wal;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BytesColumn, Columns, ValueTypes, WriteBatch};
 pub use db::{
-    Aggregate, AsOf, Changed, Checkpoint, Committed, Db, Diff, ExplainedOutcome, ExplainedPlace,
-    ExplainedSource, ExplainedStep, Explanation, Export, Exported, History, Scan, ScrubReport,
-    Snapshot, Timeline, Window,
+    Aggregate, AsOf, Change, Changed, Changes, Checkpoint, Committed, Db, Diff, ExplainedOutcome,
+    ExplainedPlace, ExplainedSource, ExplainedStep, Explanation, Export, Exported, History, Scan,
+    ScrubReport, Snapshot, Timeline, Window,
 };
 pub use error::{Error, Result};
 pub use iter::{KeyRange, Order};

@@ -67,6 +67,10 @@ pub struct Options {
     pub memtable_bytes_max: usize,
     /// The most memory for decompressed values, in bytes. 0 keeps none.
     pub cache_bytes_max: usize,
+    /// The most of the log that is kept for [`Db::changes`](crate::Db::changes) beside what a recovery
+    /// needs, in bytes: whole segments, each up to twice as large as a memtable. 0 keeps none, so that a
+    /// reader that is not there when a memtable is flushed has missed it.
+    pub feed_bytes_max: u64,
     /// Who flushes and compacts.
     pub background: Background,
     /// Where the files are.
@@ -92,6 +96,7 @@ impl Default for Options {
             durability: Durability::Sync,
             memtable_bytes_max: 64 << 20,
             cache_bytes_max: 64 << 20,
+            feed_bytes_max: 0,
             background: Background::Threads,
             fs: Arc::new(RealFs),
         }

@@ -24,11 +24,14 @@
 //! - Past the writer's offset the file holds zeros only, except for what a failed append left
 //!   there; that is overwritten with zeros, durably, before the next record is written.
 
+mod follower;
+mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod reader;
 mod writer;
 
+pub(crate) use follower::{RecordFollower, RecordPlace};
 pub(crate) use reader::{LogEnd, LogRecord, RecordReader};
 pub(crate) use writer::{LogSync, RecordWriter};
 

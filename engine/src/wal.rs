@@ -19,11 +19,14 @@
 //! replayed durable elsewhere and moves `oldest` past the replayed segments *before* the first
 //! record goes to a new one; an empty new segment may be there when a recovery itself is cut short.
 
+mod follower;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+pub(crate) use self::follower::SegmentFollower;
 use crate::batch::{Op, Ops};
 use crate::coding::Decoder;
 use crate::error::{Error, Malformed, Result};
@@ -31,8 +34,8 @@ use crate::fs::Fs;
 use crate::key::{DatabaseId, FileId, SEQ_NO_MAX, SeqNo};
 use crate::options::Durability;
 use crate::record::{
-    LogEnd, LogKind, LogRecord, LogSync, RECORD_HEADER_BYTES, RecordReader, RecordType,
-    RecordWriter,
+    LogEnd, LogKind, LogRecord, LogSync, RECORD_HEADER_BYTES, RecordPlace, RecordReader,
+    RecordType, RecordWriter,
 };
 
 /// The bytes of a BATCH payload before its operations.
@@ -124,6 +127,16 @@ impl WalWriter {
     /// The length of the segment in bytes, framing included.
     pub(crate) fn bytes_appended(&self) -> u64 {
         self.log.offset()
+    }
+
+    /// Where the next group will stand.
+    pub(crate) fn place(&self) -> RecordPlace {
+        self.log.place()
+    }
+
+    /// The length of the file in bytes, with the zeros behind the segment.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.log.file_bytes()
     }
 }
 

@@ -5,6 +5,7 @@ use kvtimedb_engine::fs::{SimFs, Survival};
 use kvtimedb_engine::inspect::{Depth, verify_directory};
 use kvtimedb_engine::{Background, Db, Durability, Options};
 
+use crate::feed::FeedJudge;
 use crate::ledger::Bounds;
 use crate::oracle::{DIR, Op, Oracle, batch};
 use crate::run::Tally;
@@ -21,6 +22,9 @@ const GO_ON_EVERY: u32 = 8;
 /// One of so many recovered databases is asked everything.
 const ASK_ALL_EVERY: u32 = 40;
 
+/// The feed of one of so many recovered databases is read.
+const READ_FEED_EVERY: u32 = 8;
+
 /// What a recovered database is held against.
 pub(crate) struct Judge<'a> {
     pub(crate) options: &'a Options,
@@ -29,6 +33,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) may_refuse: bool,
     /// What the first so many batches amount to, of as many as end at a sequence number.
     pub(crate) oracle_at: &'a dyn Fn(u64) -> Option<(usize, std::sync::Arc<Oracle>)>,
+    /// What its feed is held against.
+    pub(crate) feed: FeedJudge<'a>,
 }
 
 impl Judge<'_> {
@@ -89,7 +95,9 @@ impl Judge<'_> {
             }
             image.reseed(rng.u64(..));
             image.crash(survival);
-            let judge = Judge { bounds, ..*self };
+            let power_failed = survival != Survival::Everything;
+            let may_trim = self.feed.may_trim || power_failed;
+            let judge = Judge { bounds, feed: FeedJudge { may_trim, ..self.feed }, ..*self };
             judge
                 .recover(&image.fork(), rng, tally)
                 .map_err(|what| format!("{what}, after a recovery that was crashed at {stop}"))?;
@@ -120,6 +128,15 @@ impl Judge<'_> {
         let Bounds { least, tried, .. } = self.bounds;
         if !(least..=tried).contains(&batches) {
             return Err(format!("{batches} batches were recovered, of {least} to {tried}"));
+        }
+        if rng.u32(..READ_FEED_EVERY) == 0 {
+            // Of what was recovered all is durable.
+            match self.feed.read(&db, seq)? {
+                Some(error) if !self.may_refuse => {
+                    return Err(format!("the feed was refused: {error}"));
+                }
+                refused => tally.refused += u64::from(refused.is_some()),
+            }
         }
         let all = rng.u32(..ASK_ALL_EVERY) == 0;
         let comparison =

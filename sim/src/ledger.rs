@@ -146,6 +146,19 @@ impl Ledger {
         self.witnessed
     }
 
+    /// The operation with this sequence number.
+    pub(crate) fn op(&self, seq: SeqNo) -> Option<Op> {
+        let at = self.batches.partition_point(|batch| batch.last_seq < seq);
+        let batch = self.batches.get(at)?;
+        let from_last = (batch.last_seq - seq) as usize;
+        batch.ops.iter().rev().nth(from_last).cloned()
+    }
+
+    /// The last operation that survives a power loss for sure.
+    pub(crate) fn durable_seq(&self) -> SeqNo {
+        self.durable.checked_sub(1).map_or(0, |last| self.batches[last].last_seq)
+    }
+
     /// How many batches are there at this sequence number; `None` in the middle of one.
     pub(crate) fn batches_at(&self, seq: SeqNo) -> Option<usize> {
         if seq == 0 {

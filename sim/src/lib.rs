@@ -17,6 +17,7 @@
 //! replays it.
 
 mod crash;
+mod feed;
 mod ledger;
 pub mod oracle;
 mod readers;

@@ -34,6 +34,7 @@ pub fn options(fs: &SimFs) -> Options {
         durability: Durability::Buffered,
         memtable_bytes_max: 16 << 10,
         cache_bytes_max: 0,
+        feed_bytes_max: 0,
         background: Background::Inline,
         fs: Arc::new(fs.clone()),
     }

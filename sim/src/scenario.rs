@@ -19,6 +19,8 @@ pub struct Settings {
     pub memtable_bytes_max: usize,
     /// The engine's, in bytes.
     pub cache_bytes_max: usize,
+    /// The engine's, in bytes.
+    pub feed_bytes_max: u64,
     /// Calls fail.
     pub faulty: bool,
     /// Calls succeed that did not do what they say. From the first of these on an error is as good as
@@ -91,6 +93,7 @@ impl Scenario {
             durability: if rng.bool() { Durability::Sync } else { Durability::Buffered },
             memtable_bytes_max: [16 << 10, 16 << 10, 32 << 10, 128 << 10][rng.usize(..4)],
             cache_bytes_max: [0, 16 << 10, 1 << 20][rng.usize(..3)],
+            feed_bytes_max: [0, 64 << 10, 4 << 20][rng.usize(..3)],
             faulty: trouble > 0,
             lying: trouble == 3,
             visit_every: if long { 100 } else { rng.u64(1..=4) },

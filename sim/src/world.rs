@@ -19,6 +19,7 @@ use kvtimedb_engine::{
 use parking_lot::Mutex;
 
 use crate::crash::{Judge, damage, verify_finds_damage};
+use crate::feed::FeedJudge;
 use crate::ledger::Ledger;
 use crate::oracle::{Op, Oracle, batch};
 use crate::readers::{READERS_MAX, Reader};
@@ -52,6 +53,8 @@ struct State {
     troubled: bool,
     /// A scrub has met what the disk could not read.
     unreadable: bool,
+    /// The disk has lost power.
+    power_failed: bool,
     /// The disk refused to go on after a lie, and the scenario is over.
     ended: bool,
     /// The disk as it once was.
@@ -86,6 +89,7 @@ impl World {
             lied: None,
             troubled: false,
             unreadable: false,
+            power_failed: false,
             ended: false,
             older: None,
             checkpoints: 0,
@@ -398,6 +402,15 @@ impl World {
         if !comparison.wrong.is_empty() {
             self.fail(comparison.to_string());
         }
+        let least = self.state.lock().ledger.durable_seq();
+        let feed = FeedJudge { op_at: &|seq| self.op_at(seq), may_trim: self.may_trim(false) };
+        match feed.read(db, least) {
+            Ok(None) => {}
+            // The log, unlike a table, is not read anew by a scrub, and a disk may fail to read at any time.
+            Ok(Some(_)) if self.state.lock().troubled => self.state.lock().tally.refused += 1,
+            Ok(Some(error)) => self.refused(&error),
+            Err(what) => self.fail(what),
+        }
         let state = &mut *self.state.lock();
         state.tally.checks += 1;
         if rng.bool() {
@@ -433,7 +446,9 @@ impl World {
         };
         let (options, image) = (self.options(), fs.fork());
         let oracle_at = |seq| self.oracle_at(seq);
-        let judge = Judge { options: &options, bounds, may_refuse: true, oracle_at: &oracle_at };
+        let feed = FeedJudge { op_at: &|seq| self.op_at(seq), may_trim: true };
+        let judge =
+            Judge { options: &options, bounds, may_refuse: true, oracle_at: &oracle_at, feed };
         let mut tally = Tally { damages: 1, ..Tally::default() };
         let judged = judge.recover(&fs, rng, &mut tally);
         let told = rng.u32(..VERIFY_EVERY) > 0 || tally.refused == 0 || verify_finds_damage(&image);
@@ -477,6 +492,15 @@ impl World {
         Some((batches, ledger.oracle(batches)))
     }
 
+    fn op_at(&self, seq: SeqNo) -> Option<Op> {
+        self.state.lock().ledger.op(seq)
+    }
+
+    /// Whether operations may be missing from the feed, now or after a loss of power.
+    fn may_trim(&self, power_fails: bool) -> bool {
+        power_fails || self.settings.faulty || self.state.lock().power_failed
+    }
+
     fn db(&self) -> Option<Db> {
         self.state.lock().db.clone()
     }
@@ -486,6 +510,7 @@ impl World {
             durability: self.settings.durability,
             memtable_bytes_max: self.settings.memtable_bytes_max,
             cache_bytes_max: self.settings.cache_bytes_max,
+            feed_bytes_max: self.settings.feed_bytes_max,
             background: Background::Stepped,
             fs: Arc::new(self.state.lock().fs.clone()),
         }

@@ -12,6 +12,7 @@ mod corruption;
 mod crash;
 mod damage;
 mod explain;
+mod feed;
 mod floor;
 mod golden;
 mod http;

@@ -49,8 +49,7 @@ impl Core {
             view.version = Arc::clone(&version);
         });
         drop(versions);
-        // A segment that stays costs space until the next open.
-        let _ = self.home.fs.remove(&frozen.wal.wal_path(&self.home.dir));
+        self.remove_segments(self.feed.flushed(frozen.wal));
         self.signals.wake_compaction();
         Ok(true)
     }

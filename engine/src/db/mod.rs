@@ -3,11 +3,13 @@
 mod aggregate;
 mod asof;
 mod background;
+mod changes;
 mod checkpoint;
 mod closed;
 mod diff;
 mod explain;
 mod export;
+mod feed;
 mod history;
 mod maintenance;
 mod open;
@@ -33,6 +35,7 @@ use parking_lot::Mutex;
 pub use self::aggregate::{Aggregate, Window};
 pub use self::asof::AsOf;
 use self::background::Threads;
+pub use self::changes::{Change, Changes};
 pub use self::checkpoint::Checkpoint;
 pub(crate) use self::closed::explain_closed;
 pub use self::diff::{Changed, Diff};
@@ -189,6 +192,39 @@ impl Db {
     /// [`Snapshot::asof`] of the database as it is now.
     pub fn asof(&self, lookups: &[(&[u8], Timestamp)]) -> Result<AsOf> {
         self.snapshot()?.asof(lookups)
+    }
+
+    /// The change feed: every operation after the sequence number `since`, in the order of the commits,
+    /// those to come included; 0 begins at the first one ever. Who remembers the last one that it has seen
+    /// goes on behind it later, also after the database was opened anew. Needs segments of the log to be
+    /// kept: [`Options::feed_bytes_max`]. Takes no lock that a write waits for.
+    ///
+    /// Errors: [`Error::Trimmed`] if the next operation is not kept any more, [`Error::Unwritten`] if there
+    /// never was a `since` here.
+    ///
+    /// ```
+    /// # use kvtimedb_engine::{Db, Options, ValueKind};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = Db::open(dir.path(), Options::default())?;
+    /// db.put(b"sensor/7", 100, b"19.0")?;
+    /// let mut changes = db.changes(0)?;
+    /// let change = changes.next()?.unwrap();
+    /// assert_eq!((change.seq, change.key, change.ts), (1, b"sensor/7".as_slice(), 100));
+    /// assert_eq!(change.kind, ValueKind::Put);
+    ///
+    /// assert_eq!(changes.next()?, None);
+    /// db.put(b"sensor/7", 200, b"21.5")?;
+    /// assert_eq!(changes.next()?.unwrap().seq, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn changes(&self, since: SeqNo) -> Result<Changes> {
+        self.handle.core.changes(since)
+    }
+
+    /// The sequence number of the oldest operation that [`changes`](Self::changes) can still show; of the
+    /// next one to come, where it can show none.
+    pub fn oldest_change_seq(&self) -> SeqNo {
+        self.core().feed.oldest_seq()
     }
 
     /// [`Snapshot::explain`] of the database as it is now.

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::feed::{Feed, FeedSegment, kept_segments};
 use super::signals::{Receivers, Signals};
 use super::state::{Core, SuperVersion, Writer};
 use crate::error::{Error, IoContext, Result};
@@ -76,6 +77,8 @@ fn home(dir: &Path, options: &Options, database: DatabaseId, next_file: FileId) 
 struct Recovered {
     tables: Vec<Arc<Table>>,
     last_seq: SeqNo,
+    /// What is kept of the log for the change feed.
+    kept: Vec<FeedSegment>,
 }
 
 fn recover(
@@ -89,7 +92,8 @@ fn recover(
     remove_unnamed(home, &log)?;
     let (flushed, last_seq) = flush_log(home, options.memtable_bytes_max, &log)?;
     tables.extend(flushed);
-    Ok(Recovered { tables, last_seq })
+    let kept = kept_segments(home, files, last_seq, options.feed_bytes_max);
+    Ok(Recovered { tables, last_seq, kept })
 }
 
 /// Removes tables that no edit has named: on a full disk, what failed opens left may be what fills it.
@@ -112,7 +116,7 @@ fn remove_unnamed(home: &Home, log: &Log<'_>) -> Result<()> {
 
 /// Begins a new log and a new manifest over what was recovered.
 fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core>, Receivers)> {
-    let Recovered { tables, last_seq } = recovered;
+    let Recovered { tables, last_seq, kept } = recovered;
     let version = Version::new(tables).map_err(|what| Error::corruption(&home.dir, 0, what))?;
     let wal_id = home.new_file_id();
     let Home { fs, dir, database, .. } = &home;
@@ -135,7 +139,8 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
     };
     let (signals, receivers) = Signals::new(wal.sync_handle());
     let writer = Writer { wal, next_seq: last_seq + 1, crowd: 0 };
-    let core = Core::new(home, options, view, versions, writer, signals);
+    let feed = Feed::new(kept, wal_id, last_seq, options.feed_bytes_max);
+    let core = Core::new(home, options, view, versions, writer, signals, feed);
     Ok((Arc::new(core), receivers))
 }
 
@@ -149,7 +154,7 @@ fn remove_obsolete(core: &Core, files: &[FileKind]) {
             FileKind::Table(id) if !view.version.tables().any(|t| t.meta.id == *id) => {
                 id.table_path(dir)
             }
-            FileKind::Wal(id) => id.wal_path(dir),
+            FileKind::Wal(id) if !core.feed.holds(*id) => id.wal_path(dir),
             FileKind::Manifest(id) => id.manifest_path(dir),
             FileKind::Unfinished => dir.join(UNFINISHED_NAME),
             _ => continue,

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::state::Core;
 use crate::error::Result;
+use crate::key::FileId;
 use crate::options::{Durability, Options, WAL_SYNC_PERIOD_MS};
 use crate::wal::WalWriter;
 
@@ -63,7 +64,11 @@ impl Core {
 
     /// Makes the log durable.
     pub(crate) fn sync_log(&self) -> Result<()> {
+        // Read before: what is committed meanwhile may miss the sync. Where the log has gone on in a new
+        // segment since, the seal of the old one has made it durable.
+        let visible = self.view.visible_seq();
         self.signals.wal().sync().map_err(|error| self.poison(error))?;
+        self.feed.synced_up_to(visible);
         self.metrics().wal_syncs.add(1);
         Ok(())
     }
@@ -78,11 +83,17 @@ impl Core {
         wal.inspect_err(|_| drop(home.fs.remove(&id.wal_path(&home.dir))))
     }
 
+    /// Removes segments that neither a recovery nor the change feed needs. One that can't be removed costs
+    /// space, and the next open tries again.
+    pub(crate) fn remove_segments(&self, ids: impl IntoIterator<Item = FileId>) {
+        for id in ids {
+            let _ = self.home.fs.remove(&id.wal_path(&self.home.dir));
+        }
+    }
+
     /// Removes the segment that was created ahead, unless a seal may name it. After the last write.
     pub(crate) fn discard_next_segment(&self) {
         let next = self.next_segment.lock().take();
-        if let Some(unused) = next.filter(|_| self.poisoned().is_none()) {
-            let _ = self.home.fs.remove(&unused.file_id().wal_path(&self.home.dir));
-        }
+        self.remove_segments(next.filter(|_| self.poisoned().is_none()).map(|it| it.file_id()));
     }
 }

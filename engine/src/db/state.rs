@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::feed::Feed;
 use super::signals::Signals;
 use super::throttle::Throttle;
 use super::view::ReadView;
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) versions: Mutex<VersionSet>,
     /// A segment of the log that nothing was written to yet, if there is one.
     pub(crate) next_segment: Mutex<Option<WalWriter>>,
+    /// The segments of the log that the change feed reads.
+    pub(crate) feed: Feed,
     pub(crate) throttle: Throttle,
     pub(crate) signals: Signals,
     /// The first failure that left the log or the manifest in a state unknown.
@@ -105,6 +108,7 @@ impl Core {
         versions: VersionSet,
         writer: Writer,
         signals: Signals,
+        feed: Feed,
     ) -> Self {
         Core {
             home,
@@ -115,6 +119,7 @@ impl Core {
             compacting: Mutex::new(()),
             versions: Mutex::new(versions),
             next_segment: Mutex::new(None),
+            feed,
             throttle: Throttle::default(),
             signals,
             poison: OnceLock::new(),

@@ -37,6 +37,10 @@ const SEGMENT_MEMTABLES: u64 = 2;
 /// so many bytes, so that the seal of a segment, for which a writer waits, has little left to sync.
 const SYNC_AHEAD_BYTES: u64 = 16 << 20;
 
+/// The place of an operation is noted each time that the segment has grown by so many bytes: what a reader
+/// of the change feed has at most to pass over, where it begins in the midst of one.
+const FEED_MARK_BYTES: u64 = 1 << 20;
+
 /// What a batch has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
@@ -248,6 +252,9 @@ impl Core {
             self.metrics().wal_syncs.add(1);
         }
         self.look_ahead(before, after);
+        if before / FEED_MARK_BYTES != after / FEED_MARK_BYTES {
+            self.feed.mark(first_seq + ops as u64, wal.place());
+        }
         Ok(())
     }
 
@@ -325,6 +332,8 @@ impl Core {
             return Err(self.log_failed(error));
         }
         drop(next);
+        // Before anything in it can be published.
+        self.feed.begin_segment(next_wal, writer.next_seq, writer.wal.file_bytes());
         let frozen = std::mem::replace(&mut writer.wal, wal).file_id();
         let active = Arc::new(Memtable::new(capacity_bytes));
         self.view.swap(|view| {

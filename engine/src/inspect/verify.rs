@@ -241,7 +241,8 @@ impl DirectoryCheck<'_> {
         }
     }
 
-    /// Files that no read needs; the next open removes them.
+    /// Files that no read of the database needs: the next open removes them, but for segments that it keeps
+    /// for the change feed.
     fn leftovers(&mut self, manifest: &Manifest, state: &ManifestState) {
         let (dir, oldest) = (self.dir, state.oldest_wal.unwrap_or(FileId(0)));
         for file in &self.files {
@@ -249,7 +250,10 @@ impl DirectoryCheck<'_> {
                 FileKind::Table(id) if !state.tables.iter().any(|live| live.id == *id) => {
                     id.table_path(dir)
                 }
-                FileKind::Wal(id) if *id < oldest => id.wal_path(dir),
+                FileKind::Wal(id) if *id < oldest => {
+                    (self.found)(verify_kept_segment(self.fs, id.wal_path(dir)));
+                    continue;
+                }
                 FileKind::Manifest(id) if id.manifest_path(dir) != manifest.path => {
                     id.manifest_path(dir)
                 }
@@ -321,6 +325,15 @@ fn verify_segment(fs: &dyn Fs, path: &Path) -> Result<(Counts, Option<String>)> 
         _ => None,
     };
     Ok((counts, note))
+}
+
+/// A segment whose operations are all in tables.
+fn verify_kept_segment(fs: &dyn Fs, path: PathBuf) -> Checked {
+    let checked = verify_segment(fs, &path).map(|(counts, note)| {
+        let kept = "flushed: kept for the change feed, or left over";
+        (counts, Some(note.map_or(kept.to_owned(), |note| format!("{kept}; {note}"))))
+    });
+    Checked::of(path, checked)
 }
 
 fn verify_manifest(fs: &dyn Fs, manifest: &Manifest) -> Result<(Counts, Option<String>)> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::frame::Frame;
 use super::{
     HEADER_BYTES, LOG_BYTES_MAX, LogKind, RECORD_HEADER_BYTES, RecordType, check_header, salt_crc,
     u32_at, u64_at,
@@ -138,17 +139,7 @@ impl RecordReader {
             self.ended = true;
             return Ok(None);
         };
-        let corruption = |what: String| Err(Error::corruption(&self.path, start as u64, what));
-        let Some(record_type) = RecordType::from_byte(frame.type_byte) else {
-            return corruption(format!("expected a known record type; found {}", frame.type_byte));
-        };
-        if frame.previous != self.chain {
-            return corruption(format!(
-                "a record out of its place: expected one that follows the record with crc {:08x}; \
-                 found one that follows {:08x}",
-                self.chain, frame.previous
-            ));
-        }
+        let record_type = frame.check_place(&self.path, start as u64, self.chain)?;
         self.chain = frame.crc;
         self.offset = frame.end;
         let payload = &self.bytes[start + RECORD_HEADER_BYTES..frame.end];
@@ -198,9 +189,7 @@ impl RecordReader {
 
     /// The frame at `start`, if its crc holds.
     fn sound_frame(&self, start: usize) -> Option<Frame> {
-        let frame = Frame::at(&self.bytes, start)?;
-        let crc = crc32c::crc32c_append(self.salt_crc, &self.bytes[start + 4..frame.end]);
-        (frame.type_byte != 0 && frame.crc == crc).then_some(frame)
+        Frame::sound_at(&self.bytes, start, self.salt_crc)
     }
 
     /// Fails if a record after `bad` says that everything up to some offset past `bad` was durable.
@@ -230,28 +219,6 @@ impl RecordReader {
             }
         }
         Ok(())
-    }
-}
-
-/// What stands at the start of a record; nothing of it is checked but that it fits the file.
-struct Frame {
-    crc: u32,
-    previous: u32,
-    type_byte: u8,
-    /// Where the record ends.
-    end: usize,
-}
-
-impl Frame {
-    fn at(bytes: &[u8], start: usize) -> Option<Frame> {
-        let header = bytes.get(start..)?.get(..RECORD_HEADER_BYTES)?;
-        let end = (start + RECORD_HEADER_BYTES).checked_add(u32_at(header, 16) as usize)?;
-        (end <= bytes.len()).then(|| Frame {
-            crc: u32_at(header, 0),
-            previous: u32_at(header, 4),
-            type_byte: header[20],
-            end,
-        })
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::{
-    HEADER_BYTES, LOG_BYTES_MAX, LogKind, RECORD_HEADER_BYTES, RecordType, encode_header, salt_crc,
-    u32_at,
+    HEADER_BYTES, LOG_BYTES_MAX, LogKind, RECORD_HEADER_BYTES, RecordPlace, RecordType,
+    encode_header, salt_crc, u32_at,
 };
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, WritableFile};
@@ -198,6 +198,16 @@ impl RecordWriter {
     /// The end of the last record: the length of the log in bytes, header included.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Where the next record will stand.
+    pub(crate) fn place(&self) -> RecordPlace {
+        RecordPlace { offset: self.offset, chain: self.chain }
+    }
+
+    /// The length of the file in bytes, as far as it is known to reach.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.filled.unwrap_or(0).max(self.offset)
     }
 
     /// Puts the record into the buffer and returns its crc.

@@ -8,6 +8,7 @@ use kvtimedb_engine::fs::Survival;
 
 use super::World;
 use crate::crash::{Judge, SURVIVALS};
+use crate::feed::FeedJudge;
 use crate::run::Tally;
 use crate::scenario::Action;
 
@@ -89,7 +90,10 @@ impl World {
                 (state.fs.fork(), bounds.after_lies(state.lied), state.lied.is_some())
             };
             let (options, oracle_at) = (self.options(), |seq| self.oracle_at(seq));
-            let judge = Judge { options: &options, bounds, may_refuse, oracle_at: &oracle_at };
+            let may_trim = self.may_trim(survival != Survival::Everything);
+            let feed = FeedJudge { op_at: &|seq| self.op_at(seq), may_trim };
+            let judge =
+                Judge { options: &options, bounds, may_refuse, oracle_at: &oracle_at, feed };
             let mut tally = Tally::default();
             let judged = judge.crash(&fs, survival, rng, &mut tally);
             self.state.lock().tally += tally;

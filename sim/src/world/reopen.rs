@@ -8,6 +8,7 @@ use kvtimedb_engine::fs::{Fs, Survival};
 
 use super::World;
 use crate::crash::Judge;
+use crate::feed::FeedJudge;
 use crate::oracle::DIR;
 use crate::run::Tally;
 
@@ -39,6 +40,7 @@ impl World {
         old.stop_after(0);
         self.let_go();
         self.state.lock().fs = fs;
+        self.state.lock().power_failed |= survival != Survival::Everything;
         self.watch();
         self.open(survival != Survival::Everything);
     }
@@ -102,7 +104,10 @@ impl World {
         fs.clear_faults();
         let options = self.options();
         let oracle_at = |seq| self.oracle_at(seq);
-        let judge = Judge { options: &options, bounds, may_refuse: lied, oracle_at: &oracle_at };
+        let may_trim = self.may_trim(power_failed);
+        let feed = FeedJudge { op_at: &|seq| self.op_at(seq), may_trim };
+        let judge =
+            Judge { options: &options, bounds, may_refuse: lied, oracle_at: &oracle_at, feed };
         let mut tally = Tally::default();
         let found = judge.recover(&fs, &mut Rng::with_seed(0), &mut tally);
         let state = &mut *self.state.lock();

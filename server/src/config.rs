@@ -46,6 +46,16 @@ pub struct Config {
     )]
     pub cache_size: usize,
 
+    /// How much of the log is kept for watchers that resume, on disk; 0 for no more than a restart needs
+    #[arg(
+        long,
+        env = "KVTIMEDB_FEED_SIZE",
+        value_name = "SIZE",
+        default_value = "256MiB",
+        value_parser = parse_bytes
+    )]
+    pub feed_size: usize,
+
     /// The unit of timestamps, where a client writes or reads them as dates. It changes nothing that is
     /// stored
     #[arg(long, env = "KVTIMEDB_TS_UNIT", value_name = "UNIT", default_value = "us")]
@@ -82,6 +92,7 @@ impl Config {
             },
             memtable_bytes_max: self.memtable_size,
             cache_bytes_max: self.cache_size,
+            feed_bytes_max: self.feed_size as u64,
             ..Options::default()
         }
     }

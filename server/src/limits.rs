@@ -39,6 +39,8 @@ pub(crate) struct Limits {
     pub(crate) reads_max: usize,
     /// Bodies that are read while they arrive, at once; further ones wait for their turn.
     pub(crate) uploads_max: usize,
+    /// Watches at once; further ones are refused.
+    pub(crate) watches_max: usize,
     /// How long a read or an upload may wait for its turn.
     pub(crate) reads_wait: Duration,
 }
@@ -60,6 +62,7 @@ impl Default for Limits {
             answers_bytes_max: 256 << 20,
             reads_max: 16,
             uploads_max: 16,
+            watches_max: 256,
             reads_wait: Duration::from_secs(10),
         }
     }

@@ -53,25 +53,15 @@ struct Problem<'p> {
 /// What only the operator can mend is told to the operator on stderr; the client is not shown where
 /// the data lives.
 pub(crate) fn response(error: &Error, caller: &Caller) -> Response {
-    let Cause { status, code, detail } = cause(error);
-    // An id is visible ASCII.
-    let request_id = caller.request_id.to_str().unwrap_or_default();
+    let Cause { status, detail, .. } = cause(error);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
+        let request_id = caller.request_id.to_str().unwrap_or_default();
         complain(&format!("request {request_id} failed: {error}"));
     }
     let mut response = if caller.is_originals {
         json_response(status, format!("{}\n", json!({ "error": detail })))
     } else {
-        let errors = match error {
-            Error::Invalid(flaws) => &flaws[..flaws.len().min(FLAWS_MAX)],
-            _ => &[],
-        };
-        let title = status.canonical_reason().unwrap_or_default();
-        let r#type = "about:blank";
-        let detail = &detail;
-        let problem =
-            Problem { r#type, title, status: status.as_u16(), detail, code, request_id, errors };
-        let mut response = json_response(status, format!("{}\n", json_text(&problem)));
+        let mut response = json_response(status, format!("{}\n", problem(error, caller)));
         let content_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         response
@@ -88,9 +78,25 @@ pub(crate) fn response(error: &Error, caller: &Caller) -> Response {
     response
 }
 
-fn json_text(problem: &Problem<'_>) -> String {
+/// What went wrong, in one line of JSON.
+pub(crate) fn problem(error: &Error, caller: &Caller) -> String {
+    let Cause { status, code, detail } = cause(error);
+    let errors = match error {
+        Error::Invalid(flaws) => &flaws[..flaws.len().min(FLAWS_MAX)],
+        _ => &[],
+    };
+    let problem = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        detail: &detail,
+        code,
+        // An id is visible ASCII.
+        request_id: caller.request_id.to_str().unwrap_or_default(),
+        errors,
+    };
     // Strings and numbers are always JSON.
-    serde_json::to_string(problem).unwrap_or_default()
+    serde_json::to_string(&problem).unwrap_or_default()
 }
 
 /// What a client is told of an error.
@@ -142,6 +148,7 @@ fn engine_cause(error: &EngineError) -> Cause {
     let (status, code, detail) = match error {
         EngineError::BelowHorizon { .. } => return told(StatusCode::GONE, "below_horizon", error),
         EngineError::Trimmed { .. } => return told(StatusCode::GONE, "trimmed", error),
+        EngineError::Unwritten { .. } => return told(StatusCode::GONE, "unwritten", error),
         EngineError::ConditionFailed { .. } => {
             return told(StatusCode::PRECONDITION_FAILED, "condition_failed", error);
         }
@@ -213,6 +220,7 @@ mod tests {
             (EngineError::InvalidArgument("mend it".to_owned()), 400, false, "mend it"),
             (EngineError::BelowHorizon { ts: 7, horizon: 100 }, 410, false, "horizon 100"),
             (EngineError::Trimmed { since: 7, oldest: 100 }, 410, false, "oldest that is kept"),
+            (EngineError::Unwritten { since: 7, last: 3 }, 410, false, "no change with number 7"),
             (EngineError::ConditionFailed { condition: 3 }, 412, false, "condition 3"),
             (EngineError::NotNumeric { ts: 7 }, 422, false, "at 7 is not a number"),
             (io, 500, false, "storage failed"),

@@ -22,7 +22,7 @@ use warp::reply::Response;
 use crate::error::{Error, Result};
 use crate::handlers::{
     App, aggregate, asof, batch, diff, end, erase, export, get, history, import, kv,
-    options_response, probes, put, scan, store, ui,
+    options_response, probes, put, scan, store, ui, watch,
 };
 use crate::limits::Limits;
 use crate::reject::{self, Caller};
@@ -73,6 +73,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/v1/asof", methods: &[(Method::POST, handler!(asof::asof))] },
     Endpoint { path: "/v1/import", methods: &[(Method::POST, handler!(import::import))] },
     Endpoint { path: "/v1/export", methods: &[(Method::GET, handler!(export::export))] },
+    Endpoint { path: "/v1/watch", methods: &[(Method::GET, handler!(watch::watch))] },
     Endpoint { path: "/livez", methods: &[(Method::GET, handler!(probes::livez))] },
     Endpoint { path: "/readyz", methods: &[(Method::GET, handler!(probes::readyz))] },
     Endpoint { path: "/version", methods: &[(Method::GET, handler!(probes::version))] },

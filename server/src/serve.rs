@@ -33,13 +33,14 @@ use warp::http::{Method, Request};
 use warp::reply::Response;
 
 use crate::api::moment::TsUnit;
+use crate::complain;
 use crate::error::{Error, Result};
 use crate::handlers::App;
 use crate::limits::Limits;
 use crate::reject::{self, Caller};
 use crate::request::{REQUEST_ID, named};
+use crate::routes::{self, Endpoint};
 use crate::socket::Socket;
-use crate::{complain, routes};
 
 /// Headers of one request, at most.
 const HEADERS_MAX: usize = 64;
@@ -64,6 +65,7 @@ pub struct Server {
     local_addr: SocketAddr,
     routes: Routes,
     limits: Arc<Limits>,
+    stopping: watch::Sender<bool>,
 }
 
 impl Server {
@@ -71,20 +73,22 @@ impl Server {
     /// Dates are counted in `unit`.
     pub async fn bind(db: Db, listen: &str, unit: TsUnit) -> Result<Server> {
         let limits = Arc::new(Limits::default());
-        let app = Arc::new(App::new(db, Arc::clone(&limits), unit));
-        Server::bind_routes(routes::routes(&app, routes::ENDPOINTS), limits, listen).await
+        let app = Arc::new(App::new(db, limits, unit));
+        Server::bind_app(&app, routes::ENDPOINTS, listen).await
     }
 
-    /// Like [`bind`](Server::bind), for any routes and limits.
-    pub(crate) async fn bind_routes(
-        routes: Routes,
-        limits: Arc<Limits>,
+    /// Like [`bind`](Server::bind), for any application and endpoints.
+    pub(crate) async fn bind_app(
+        app: &Arc<App>,
+        endpoints: &'static [Endpoint],
         listen: &str,
     ) -> Result<Server> {
+        let routes = routes::routes(app, endpoints);
+        let (limits, stopping) = (Arc::clone(&app.limits), app.stopping.clone());
         let refused = |source| Error::Listen { address: listen.to_owned(), source };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
-        Ok(Server { listener, local_addr, routes, limits })
+        Ok(Server { listener, local_addr, routes, limits, stopping })
     }
 
     /// The address that it listens on, with the real port.
@@ -95,11 +99,10 @@ impl Server {
     /// Serves until `stop` completes, then finishes what is under way, and returns when no connection
     /// is left. A write whose request was cut off may still be committed by the engine.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Server { listener, routes, limits, .. } = self;
+        let Server { listener, routes, limits, stopping, .. } = self;
         let service = TowerToHyperService::new(warp::service(routes));
         let permits = Arc::new(Semaphore::new(limits.connections_max));
         let graceful = GracefulShutdown::new();
-        let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -113,15 +116,14 @@ impl Server {
                 service: service.clone(),
                 limits: Arc::clone(&limits),
                 watcher: graceful.watcher(),
-                stopped: stopped.clone(),
+                stopped: stopping.subscribe(),
                 _permit: permit,
             };
             connections.spawn(connection.serve(stream));
         }
         drop(listener);
-        // A receiver is alive in each connection that still waits for its first bytes, and nowhere
-        // else; that there is none is fine.
-        let _ = stopping.send(true);
+        // For connections that still wait for their first bytes, and for watches.
+        stopping.send_replace(true);
         let _ = timeout(limits.drain, graceful.shutdown()).await;
         connections.shutdown().await;
     }

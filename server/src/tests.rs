@@ -18,7 +18,7 @@ use warp::http::Method;
 use crate::api::moment::TsUnit;
 use crate::handlers::App;
 use crate::limits::Limits;
-use crate::routes::{ENDPOINTS, Endpoint, routes};
+use crate::routes::{ENDPOINTS, Endpoint};
 use crate::serve::Server;
 
 const GET_K: &str = "GET /?key=k&timestamp=7 HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -39,10 +39,8 @@ impl Running {
     async fn start_with(limits: Limits, endpoints: &'static [Endpoint]) -> Running {
         let dir = TempDir::new().unwrap();
         let db = Db::open(dir.path(), Options::default()).unwrap();
-        let limits = Arc::new(limits);
-        let app = Arc::new(App::new(db.clone(), Arc::clone(&limits), TsUnit::Us));
-        let routes = routes(&app, endpoints);
-        let server = Server::bind_routes(routes, limits, "127.0.0.1:0").await.unwrap();
+        let app = Arc::new(App::new(db.clone(), Arc::new(limits), TsUnit::Us));
+        let server = Server::bind_app(&app, endpoints, "127.0.0.1:0").await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(async {

@@ -29,6 +29,7 @@ pub(crate) struct Ledger {
 }
 
 struct Batch {
+    /// As they go to the log.
     ops: Vec<Op>,
     committed: Committed,
 }
@@ -55,18 +56,21 @@ impl Ledger {
     pub(crate) fn begin(&mut self, group: impl IntoIterator<Item = Vec<Op>>) {
         self.last_group = self.batches.len();
         for ops in group {
-            let committed = self.foretell(&ops);
-            self.batches.push(Batch { ops, committed });
+            let batch = self.foretell(ops);
+            self.batches.push(batch);
         }
     }
 
-    /// What a commit of these operations must say.
-    fn foretell(&mut self, ops: &[Op]) -> Committed {
+    /// What a commit of these operations must come to.
+    fn foretell(&mut self, ops: Vec<Op>) -> Batch {
         let depends = |op: &Op| matches!(op.change, Change::Rising(..) | Change::EraseTo(_));
         if ops.iter().any(depends) {
-            return Oracle::clone(&self.oracle(self.batches.len())).apply(ops);
+            let mut oracle = Oracle::clone(&self.oracle(self.batches.len()));
+            let (committed, ops) = oracle.apply_and_log(&ops);
+            return Batch { ops, committed };
         }
-        Committed { seq: self.last_seq() + ops.len() as u64, ..Committed::default() }
+        let seq = self.last_seq() + ops.len() as u64;
+        Batch { ops, committed: Committed { seq, ..Committed::default() } }
     }
 
     /// What the commits of the group that was begun last must say.
@@ -148,15 +152,15 @@ impl Ledger {
 
     /// The operation with this sequence number.
     pub(crate) fn op(&self, seq: SeqNo) -> Option<Op> {
-        let at = self.batches.partition_point(|batch| batch.last_seq < seq);
+        let at = self.batches.partition_point(|batch| batch.committed.seq < seq);
         let batch = self.batches.get(at)?;
-        let from_last = (batch.last_seq - seq) as usize;
+        let from_last = (batch.committed.seq - seq) as usize;
         batch.ops.iter().rev().nth(from_last).cloned()
     }
 
     /// The last operation that survives a power loss for sure.
     pub(crate) fn durable_seq(&self) -> SeqNo {
-        self.durable.checked_sub(1).map_or(0, |last| self.batches[last].last_seq)
+        self.durable.checked_sub(1).map_or(0, |last| self.batches[last].committed.seq)
     }
 
     /// How many batches are there at this sequence number; `None` in the middle of one.

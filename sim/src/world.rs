@@ -53,8 +53,8 @@ struct State {
     troubled: bool,
     /// A scrub has met what the disk could not read.
     unreadable: bool,
-    /// The disk has lost power.
-    power_failed: bool,
+    /// How often the disk has lost power.
+    power_cuts: u32,
     /// The disk refused to go on after a lie, and the scenario is over.
     ended: bool,
     /// The disk as it once was.
@@ -89,7 +89,7 @@ impl World {
             lied: None,
             troubled: false,
             unreadable: false,
-            power_failed: false,
+            power_cuts: 0,
             ended: false,
             older: None,
             checkpoints: 0,
@@ -498,7 +498,7 @@ impl World {
 
     /// Whether operations may be missing from the feed, now or after a loss of power.
     fn may_trim(&self, power_fails: bool) -> bool {
-        power_fails || self.settings.faulty || self.state.lock().power_failed
+        power_fails || self.settings.faulty || self.state.lock().power_cuts > 0
     }
 
     fn db(&self) -> Option<Db> {

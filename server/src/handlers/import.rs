@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use kvtimedb_engine::{Db, Error as EngineError, SeqNo, WriteBatch};
+use kvtimedb_engine::{Error as EngineError, SeqNo, WriteBatch};
 use serde_json::json;
 use tokio::task::{JoinError, spawn_blocking};
 use warp::http::StatusCode;
@@ -22,7 +22,7 @@ use crate::api::upload::{self, Upload};
 use crate::error::{Error, FLAWS_MAX, Flaw, Result};
 use crate::formats::{self, Clock, Encoding, Format, Layout, Row, RowReader, TextAs};
 use crate::handlers::export::FORMATS;
-use crate::handlers::json_line;
+use crate::handlers::{App, json_line};
 use crate::limits::Charge;
 use crate::request::Request;
 
@@ -48,9 +48,9 @@ pub(crate) async fn import(request: Request) -> Result<Response> {
     let mut charge = app.requests.share();
     charge.grow(IMPORT_BYTES)?;
     let (sender, upload) = upload::divide();
-    let db = app.db.clone();
+    let shared = Arc::clone(&app);
     let work = spawn_blocking(move || {
-        let outcome = run(&db, upload, encoding, format, layout, Progress::new(skips, charge));
+        let outcome = run(&shared, upload, encoding, format, layout, Progress::new(skips, charge));
         drop(permit);
         outcome
     });
@@ -129,7 +129,7 @@ impl Progress {
 
 /// Reads and commits all rows.
 fn run(
-    db: &Db,
+    app: &App,
     upload: Upload,
     encoding: Encoding,
     format: Format,
@@ -139,9 +139,9 @@ fn run(
     // What waits for its commit is one batch; with the one that is read and the one that is committed there
     // are as many as `BATCHES` says.
     let (batches, waiting) = sync_channel(BATCHES - 2);
-    progress.seq = db.visible_seq();
+    progress.seq = app.db.visible_seq();
     thread::scope(|scope| {
-        let committer = scope.spawn(move || commit_all(db, &waiting));
+        let committer = scope.spawn(move || commit_all(app, &waiting));
         let read = formats::decoder(encoding, upload)
             .map_err(|error| Error::BadRequest(error.to_string()))
             .and_then(|input| {
@@ -158,10 +158,11 @@ fn run(
 }
 
 /// Commits batches in their order, and returns the last sequence number. The first failure ends it.
-fn commit_all(db: &Db, batches: &Receiver<WriteBatch>) -> Result<Option<SeqNo>> {
+fn commit_all(app: &App, batches: &Receiver<WriteBatch>) -> Result<Option<SeqNo>> {
     let mut last = None;
     for batch in batches {
-        last = Some(db.write(batch)?.seq);
+        last = Some(app.db.write(batch)?.seq);
+        app.committed.send_replace(());
     }
     Ok(last)
 }

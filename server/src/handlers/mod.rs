@@ -16,13 +16,14 @@ pub(crate) mod put;
 pub(crate) mod scan;
 pub(crate) mod store;
 pub(crate) mod ui;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kvtimedb_engine::{Committed, Db, Error as EngineError, WriteBatch};
 use serde_json::Value;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch as signal};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -48,6 +49,12 @@ pub(crate) struct App {
     reads: Arc<Semaphore>,
     /// One for each body that may be read while it arrives.
     pub(crate) uploads: Arc<Semaphore>,
+    /// One for each watch that there may be.
+    pub(crate) watches: Arc<Semaphore>,
+    /// Tells watches that something was committed.
+    pub(crate) committed: signal::Sender<()>,
+    /// Tells watches that the server stops: they would go on for ever.
+    pub(crate) stopping: signal::Sender<bool>,
 }
 
 impl App {
@@ -57,6 +64,9 @@ impl App {
             unit,
             reads: Arc::new(Semaphore::new(limits.reads_max)),
             uploads: upload::turns(&limits),
+            watches: Arc::new(Semaphore::new(limits.watches_max)),
+            committed: signal::Sender::new(()),
+            stopping: signal::Sender::new(false),
             requests: Budget::new(limits.requests_bytes_max),
             answers: Budget::new(limits.answers_bytes_max),
             limits,
@@ -67,8 +77,12 @@ impl App {
     /// committed all the same.
     pub(crate) async fn commit(&self, batch: WriteBatch) -> Result<Committed> {
         let (commit, committed) = oneshot::channel();
-        // Nobody waits for the outcome if the client has gone.
-        self.db.submit(batch, move |outcome| drop(commit.send(outcome)))?;
+        let committed_signal = self.committed.clone();
+        self.db.submit(batch, move |outcome| {
+            committed_signal.send_replace(());
+            // Nobody waits for the outcome if the client has gone.
+            drop(commit.send(outcome));
+        })?;
         // The writer drops its side unsaid only if it ended first.
         Ok(committed.await.unwrap_or(Err(EngineError::Closed))?)
     }

@@ -90,18 +90,24 @@ pub fn batch(ops: &[Op]) -> WriteBatch {
 impl Oracle {
     /// Takes the operations of a batch. Returns what `Db::write` must.
     pub fn apply(&mut self, ops: &[Op]) -> Committed {
-        self.take(ops).expect("a put behind the greatest timestamp")
+        self.take(ops, &mut Vec::new()).expect("a put behind the greatest timestamp")
+    }
+
+    /// As [`apply`](Self::apply). Returns also what goes to the log: puts, ends and erases.
+    pub(crate) fn apply_and_log(&mut self, ops: &[Op]) -> (Committed, Vec<Op>) {
+        let mut logged = Vec::new();
+        (self.take(ops, &mut logged).expect("a put behind the greatest timestamp"), logged)
     }
 
     /// As [`apply`](Self::apply); `None`: the batch must be refused, because a put can't rise any more.
     pub fn try_apply(&mut self, ops: &[Op]) -> Option<Committed> {
         let mut after = self.clone();
-        let committed = after.take(ops)?;
+        let committed = after.take(ops, &mut Vec::new())?;
         *self = after;
         Some(committed)
     }
 
-    fn take(&mut self, ops: &[Op]) -> Option<Committed> {
+    fn take(&mut self, ops: &[Op], logged: &mut Vec<Op>) -> Option<Committed> {
         let mut committed = Committed::default();
         for Op { key, ts, change } in ops {
             let timeline = self.keys.entry(key.clone()).or_default();
@@ -110,10 +116,12 @@ impl Oracle {
                 Some(Entry { ts, value_type: *value_type, value: value.clone() })
             };
             let versions = &mut timeline.versions;
-            self.last_seq += 1;
+            let logs = |ts, change| Op { key: key.clone(), ts, change };
+            let already = logged.len();
             match change {
                 Change::Put(value_type, value) => {
                     versions.insert(*ts, put(*ts, value_type, value));
+                    logged.push(logs(*ts, change.clone()));
                 }
                 Change::Rising(value_type, value) => {
                     let ts = match versions.last_key_value() {
@@ -121,21 +129,26 @@ impl Oracle {
                         None => *ts,
                     };
                     versions.insert(ts, put(ts, value_type, value));
+                    logged.push(logs(ts, Change::Put(*value_type, value.clone())));
                     timeline.moments.insert(ts);
                     committed.assigned.push(ts);
                 }
-                Change::End => drop(versions.insert(*ts, None)),
-                Change::Erase => drop(versions.remove(ts)),
+                Change::End => {
+                    versions.insert(*ts, None);
+                    logged.push(logs(*ts, Change::End));
+                }
+                Change::Erase => {
+                    versions.remove(ts);
+                    logged.push(logs(*ts, Change::Erase));
+                }
                 Change::EraseTo(to) => {
                     timeline.moments.insert(*to);
-                    let before = versions.len();
-                    versions.retain(|version, _| version < ts || version > to);
-                    let erased = (before - versions.len()) as u64;
-                    committed.erased += erased;
-                    self.last_seq += erased;
-                    self.last_seq -= 1;
+                    let erased = versions.extract_if(ts..=to, |_, _| true);
+                    logged.extend(erased.map(|(ts, _)| logs(ts, Change::Erase)));
+                    committed.erased += (logged.len() - already) as u64;
                 }
             }
+            self.last_seq += (logged.len() - already) as u64;
         }
         Some(Committed { seq: self.last_seq, ..committed })
     }

@@ -40,7 +40,7 @@ impl World {
         old.stop_after(0);
         self.let_go();
         self.state.lock().fs = fs;
-        self.state.lock().power_failed |= survival != Survival::Everything;
+        self.state.lock().power_cuts += u32::from(survival != Survival::Everything);
         self.watch();
         self.open(survival != Survival::Everything);
     }

@@ -2,6 +2,7 @@
 
 mod v1_bulk;
 mod v1_reads;
+mod v1_watch;
 mod v1_writes;
 mod wire;
 

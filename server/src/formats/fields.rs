@@ -82,7 +82,7 @@ impl TextAs {
 }
 
 /// A value as the text of a type column and of a value column.
-pub(super) fn text_of<'a>(value: Option<ValueRef<'a>>) -> (&'static str, Cow<'a, [u8]>) {
+pub(super) fn text_of(value: Option<ValueRef<'_>>) -> (&'static str, Cow<'_, [u8]>) {
     let Some(ValueRef { value_type, bytes }) = value else { return ("end", Cow::Borrowed(b"")) };
     match value_type {
         ValueType::Json => ("json", Cow::Borrowed(bytes)),

@@ -233,7 +233,7 @@ impl Answered {
         match answer.map(|answer| (answer.value_type, answer.value)) {
             Some((ValueType::Json, json)) => value::write_line(values, json),
             Some((ValueType::Text, text)) => {
-                value::write_text(values, &String::from_utf8_lossy(text))
+                value::write_text(values, &String::from_utf8_lossy(text));
             }
             _ => values.extend_from_slice(b"null"),
         }
@@ -314,7 +314,7 @@ async fn lookups_stream(request: Request, format: Format) -> Result<Response> {
     let (sender, upload) = upload::divide();
     tokio::spawn(upload::pass_on(request.body, Arc::clone(&app.limits), sender));
     let (answers, pieces) = channel(1);
-    let (begin, begun) = oneshot::channel();
+    let (begin, beginning) = oneshot::channel();
     let mut outgoing = Outgoing {
         encoder: Encoder::new(accepted).map_err(Error::Runtime)?,
         piece: Vec::with_capacity(2 * PIECE_BYTES),
@@ -329,7 +329,7 @@ async fn lookups_stream(request: Request, format: Format) -> Result<Response> {
         drop((permit, charge));
     });
     // The thread says nothing only if it panicked.
-    begun.await.unwrap_or(Err(Error::Panicked))?;
+    beginning.await.unwrap_or(Err(Error::Panicked))?;
     let mut response = stream::response(format.media_type(), pieces);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));

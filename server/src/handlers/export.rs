@@ -41,12 +41,11 @@ pub(crate) async fn export(request: Request) -> Result<Response> {
     let mut rows = app
         .read(move |db| {
             let snapshot = db.snapshot()?;
-            Ok(match at {
-                Some(at) => Rows::State(Box::new(snapshot.scan(keys, at, Order::Ascending)?)),
-                None => {
-                    let from = from.unwrap_or(Timestamp::MIN);
-                    Rows::All(snapshot.export(keys, from, to.unwrap_or(Timestamp::MAX))?)
-                }
+            Ok(if let Some(at) = at {
+                Rows::State(Box::new(snapshot.scan(keys, at, Order::Ascending)?))
+            } else {
+                let (from, to) = (from.unwrap_or(Timestamp::MIN), to.unwrap_or(Timestamp::MAX));
+                Rows::All(snapshot.export(keys, from, to)?)
             })
         })
         .await?;

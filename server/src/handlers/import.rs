@@ -148,9 +148,9 @@ fn run(
                 read_all(&mut RowReader::new(format, input, layout), &mut progress, &batches)
             });
         drop(batches);
-        let committed = committer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let outcome = committer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Why nothing more was committed says more than that nobody took the next batch.
-        if let Some(seq) = committed? {
+        if let Some(seq) = outcome? {
             progress.seq = seq;
         }
         read.map(|()| progress)

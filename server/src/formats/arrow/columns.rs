@@ -223,7 +223,7 @@ fn finite(is_finite: bool) -> Result<(), String> {
 
 /// A scalar in JSON; none is `null`.
 fn number(
-    value: Option<impl Serialize>,
+    value: Option<impl Serialize + Copy>,
     out: &mut Vec<u8>,
 ) -> Result<Option<ValueRef<'_>>, String> {
     out.clear();

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{read_dictionary, read_record_batch};
@@ -139,7 +139,7 @@ impl<R: Read> Messages<R> {
         let (schema, _) = self.schema.as_ref().ok_or_else(|| damaged(&"no schema"))?;
         let (dictionaries, version) = (&mut self.dictionaries, message.version());
         guarded(|| read_dictionary(body, batch, schema, dictionaries, &version))?;
-        let bytes: usize = dictionaries.values().map(|d| d.get_buffer_memory_size()).sum();
+        let bytes: usize = dictionaries.values().map(Array::get_buffer_memory_size).sum();
         if bytes > BODY_BYTES_MAX {
             return Err(invalid(&format!(
                 "dictionaries of {bytes} bytes: the limit is {BODY_BYTES_MAX}"
@@ -160,7 +160,7 @@ impl<R: Read> Messages<R> {
 
 /// Checks that the parts of a batch lie within its body, which the reader takes for granted.
 fn check_parts(batch: Shape<'_>, body: &Buffer) -> Result<()> {
-    let count = |count: i64| u32::try_from(count).is_ok_and(|count| count <= i32::MAX as u32);
+    let count = |count: i64| (0..=i64::from(i32::MAX)).contains(&count);
     let nodes = batch.nodes().into_iter().flatten();
     let rows_are_sane = count(batch.length())
         && nodes.into_iter().all(|node| {

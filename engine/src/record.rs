@@ -69,7 +69,7 @@ impl LogKind {
     }
 
     /// The format that this build writes and reads; the payloads' included.
-    const fn format_version(self) -> u32 {
+    pub(crate) const fn format_version(self) -> u32 {
         match self {
             LogKind::Wal => 1,
             LogKind::Manifest => 2,

@@ -89,7 +89,7 @@ fn a_scrub_finds_what_rots_and_reads_are_refused_then() {
     let db = Db::open(dir.path(), options).unwrap();
     let oracle = fill(&db);
     oracle.assert_answers(&db, "undamaged");
-    let report = db.scrub().unwrap();
+    let report = db.scrub(&mut |_| {}).unwrap();
     let bytes: u64 = tables(dir.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
     assert_eq!((report.tables, report.bytes, report.damaged), (2, bytes, 0));
     let path = &tables(dir.path())[1];
@@ -101,7 +101,7 @@ fn a_scrub_finds_what_rots_and_reads_are_refused_then() {
     for (part, len, first_key) in blocks.chain(parts) {
         for offset in [part, part + len / 2, part + len - 1] {
             flip(path, offset);
-            let report = db.scrub().unwrap();
+            let report = db.scrub(&mut |_| {}).unwrap();
             assert_eq!((report.damaged, report.damage.len()), (1, 1), "{offset}: {report:?}");
             let damage = &report.damage[0];
             let Error::Corruption { file, .. } = &damage.error else { panic!("{damage}") };
@@ -115,7 +115,7 @@ fn a_scrub_finds_what_rots_and_reads_are_refused_then() {
             flip(path, offset);
         }
     }
-    assert_eq!(db.scrub().unwrap().damaged, 0);
+    assert_eq!(db.scrub(&mut |_| {}).unwrap().damaged, 0);
     assert!(db.damage().is_empty());
     oracle.assert_answers(&db, "mended");
     assert!(db.metrics().scrub_bytes_read.get() > 2 * bytes);
@@ -129,20 +129,20 @@ fn a_scrub_reports_what_the_disk_cannot_read() {
     let db = Db::open(DIR, options(&fs)).unwrap();
     let oracle = fill(&db);
     fs.inject(Fault { op: FsOp::Read, pattern: ".sst".into(), nth: 2, kind: FaultKind::Eio });
-    let report = db.scrub().unwrap();
+    let report = db.scrub(&mut |_| {}).unwrap();
     assert_eq!(report.damaged, 1);
     assert!(matches!(report.damage[0].error, Error::Io { .. }), "{}", report.damage[0]);
     let comparison = oracle.compare_every(&db, 50);
     assert!(comparison.wrong.is_empty() && !comparison.refused.is_empty(), "{comparison}");
-    assert_eq!(db.scrub().unwrap().damaged, 0, "it could be read after all");
+    assert_eq!(db.scrub(&mut |_| {}).unwrap().damaged, 0, "it could be read after all");
     oracle.assert_answers(&db, "read again");
     fs.inject(Fault { op: FsOp::Open, pattern: ".sst".into(), nth: 2, kind: FaultKind::Emfile });
-    assert!(matches!(db.scrub(), Err(Error::TooManyFiles { .. })), "which is no damage");
+    assert!(matches!(db.scrub(&mut |_| {}), Err(Error::TooManyFiles { .. })), "which is no damage");
     assert!(db.damage().is_empty());
     let table = fs.file_names().into_iter().find(|path| path.to_str().unwrap().contains(".sst"));
     fs.remove_file(table.unwrap());
-    assert_eq!(db.scrub().unwrap().damaged, 1);
+    assert_eq!(db.scrub(&mut |_| {}).unwrap().damaged, 1);
     oracle.assert_answers(&db, "what is mapped stays");
     db.close().unwrap();
-    assert!(matches!(db.scrub(), Err(Error::Closed)));
+    assert!(matches!(db.scrub(&mut |_| {}), Err(Error::Closed)));
 }

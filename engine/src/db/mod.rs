@@ -58,7 +58,7 @@ use crate::key::{Entry, SeqNo, Timestamp, ValueRef};
 use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::options::{Background, BackgroundStep, Durability, Options};
-use crate::table::Damage;
+use crate::table::{Damage, TableMeta};
 
 /// An open database. Clones are handles of the same one and may be used by any thread; when the last
 /// one is dropped, the database is closed without the flush that [`close`](Db::close) makes.
@@ -313,15 +313,43 @@ impl Db {
 
     /// Reads every SSTable from the disk once more, at full speed, and verifies all of it. Under
     /// [`Background::Threads`](crate::Background::Threads), a thread does so slowly, a minute after the open
-    /// and once a week. What is damaged is no error of this function: see [`damage`](Db::damage).
-    pub fn scrub(&self) -> Result<ScrubReport> {
-        self.core().scrub(&mut |_| Ok(()))
+    /// and once a week. What is damaged is no error of this function: see [`damage`](Db::damage). `told` hears
+    /// of all bytes read, in small portions.
+    pub fn scrub(&self, told: &mut dyn FnMut(u64)) -> Result<ScrubReport> {
+        self.core().scrub(&mut |bytes| {
+            told(bytes);
+            Ok(())
+        })
     }
 
     /// What scrubs have found damaged in live SSTables: file, offset and keys; of many, a thousand. Reads
     /// go on, and those that need a damaged block are refused.
     pub fn damage(&self) -> Vec<Damage> {
         self.core().damage()
+    }
+
+    /// How many parts [`damage`](Db::damage) would tell of.
+    pub fn damaged_parts(&self) -> usize {
+        self.core().damaged_parts()
+    }
+
+    /// The live SSTables as the manifest describes them, run by run, the newest first, and in a run in the
+    /// order of their keys.
+    pub fn tables(&self) -> Vec<TableMeta> {
+        let version = Arc::clone(&self.core().view.super_version().version);
+        version.tables().map(|table| table.meta.clone()).collect()
+    }
+
+    /// What each memtable uses, in bytes: first the active one, then those that wait for their flush, the
+    /// newest first.
+    pub fn memtable_bytes(&self) -> Vec<usize> {
+        let view = self.core().view.super_version();
+        view.memtables().map(|memtable| memtable.used_bytes()).collect()
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.core().home.dir
     }
 
     /// What it has done since it was opened.

@@ -106,10 +106,19 @@ impl Core {
 
     /// What scrubs have found in tables that are live.
     pub(crate) fn damage(&self) -> Vec<Damage> {
+        self.live_damage(|damage| damage.cloned().collect())
+    }
+
+    /// How much that is.
+    pub(crate) fn damaged_parts(&self) -> usize {
+        self.live_damage(|damage| damage.count())
+    }
+
+    fn live_damage<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Damage>) -> T) -> T {
         let view = self.view.super_version();
         let is_live = |id: FileId| view.version.tables().any(|table| table.meta.id == id);
         let damage = self.damage.lock();
-        damage.iter().filter(|(id, _)| is_live(*id)).map(|(_, damage)| damage.clone()).collect()
+        look(&mut damage.iter().filter(|(id, _)| is_live(*id)).map(|(_, damage)| damage))
     }
 
     /// The body of the thread that scrubs: a pass a minute after the open, and one a week.

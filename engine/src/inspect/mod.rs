@@ -56,6 +56,8 @@ use crate::db::{Explanation, explain_closed};
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::key::Timestamp;
+use crate::record::LogKind;
+use crate::table::FORMAT_VERSION;
 use crate::version::directory;
 
 /// Reads a manifest, which has the name that the engine gave it.
@@ -80,6 +82,16 @@ pub fn explain(fs: &dyn Fs, dir: &Path, key: &[u8], at: Timestamp) -> Result<Exp
     let files = directory::list(fs, dir)?;
     let _lock = verify::lock(fs, dir, &files, &mut |_| {})?;
     explain_closed(fs, dir, &files, &read_current_manifest(fs, dir)?, key, at)
+}
+
+/// The version that this build writes of each file format, with the format's name: `sstable`, `wal`,
+/// `manifest`.
+pub fn format_versions() -> [(&'static str, u32); 3] {
+    [
+        ("sstable", FORMAT_VERSION),
+        ("wal", LogKind::Wal.format_version()),
+        ("manifest", LogKind::Manifest.format_version()),
+    ]
 }
 
 /// What a file is, as its name tells; `None` for a name that the engine never gives.

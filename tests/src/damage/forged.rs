@@ -92,7 +92,7 @@ fn exercise(fs: &SimFs, keys: &[&[u8]]) {
             (0..100_000).try_for_each(|_| scan.next().ok().flatten().map(drop));
         }
     }
-    let _ = (db.scrub(), db.compact(), db.put(b"k", 1, b"value"), db.flush());
+    let _ = (db.scrub(&mut |_| {}), db.compact(), db.put(b"k", 1, b"value"), db.flush());
     drop(db);
     if let Err(error) = Db::open(DIR, image_options(fs)) {
         assert!(

@@ -60,6 +60,10 @@ pub struct Config {
     /// stored
     #[arg(long, env = "KVTIMEDB_TS_UNIT", value_name = "UNIT", default_value = "us")]
     pub ts_unit: TsUnit,
+
+    /// Where `POST /v1/admin/backup` may make backups, each in a directory below; without it, nowhere
+    #[arg(long, env = "KVTIMEDB_BACKUP_DIR", value_name = "DIR")]
+    pub backup_dir: Option<PathBuf>,
 }
 
 const AFTER_HELP: &str = "\

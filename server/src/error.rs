@@ -110,6 +110,10 @@ pub enum Error {
     #[error("Too much data is under way, try again")]
     Overloaded,
 
+    /// As many jobs wait as may.
+    #[error("Too many jobs wait already, try again when one is done")]
+    TooManyJobs,
+
     /// The request took longer than requests may.
     #[error("The request took too long; a write may or may not have happened")]
     RequestTimeout,

@@ -14,7 +14,9 @@ mod formats;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handlers;
+mod jobs;
 mod limits;
+mod metrics;
 mod query;
 mod reject;
 mod request;
@@ -45,7 +47,8 @@ pub fn run(config: &Config) -> Result<()> {
     runtime.block_on(async { shutdown::survive_file_size_limit() }).map_err(Error::Runtime)?;
     let db = Db::open(&config.data_dir, config.options())?;
     runtime.block_on(async {
-        let server = Server::bind(db.clone(), &config.listen, config.ts_unit).await?;
+        let Config { listen, ts_unit, backup_dir, .. } = config;
+        let server = Server::bind(db.clone(), listen, *ts_unit, backup_dir.clone()).await?;
         let stop = shutdown::first_signal().map_err(Error::Runtime)?;
         announce(&server, &config.data_dir, db.durability());
         server.serve(stop).await;

@@ -131,6 +131,7 @@ fn cause(error: &Error) -> Cause {
         }
         Error::ContentType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
         Error::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        Error::TooManyJobs => (StatusCode::TOO_MANY_REQUESTS, "too_many_jobs"),
         Error::RequestTimeout => (StatusCode::SERVICE_UNAVAILABLE, "request_timeout"),
         Error::Panicked | Error::Listen { .. } | Error::Runtime(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal_error")
@@ -192,7 +193,10 @@ fn engine_cause(error: &EngineError) -> Cause {
 /// Whether the same request may do better in a moment, without anyone doing anything.
 fn worth_a_retry(error: &Error) -> bool {
     use EngineError::{Busy, Closed, TooManyFiles};
-    matches!(error, Error::Overloaded | Error::Engine(Busy | Closed | TooManyFiles { .. }))
+    matches!(
+        error,
+        Error::Overloaded | Error::TooManyJobs | Error::Engine(Busy | Closed | TooManyFiles { .. })
+    )
 }
 
 #[cfg(test)]

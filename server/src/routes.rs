@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
@@ -21,7 +21,7 @@ use warp::reply::Response;
 
 use crate::error::{Error, Result};
 use crate::handlers::{
-    App, aggregate, asof, batch, diff, end, erase, export, get, history, import, kv,
+    App, admin, aggregate, asof, batch, diff, end, erase, export, get, history, import, kv,
     options_response, probes, put, scan, store, ui, watch,
 };
 use crate::limits::Limits;
@@ -74,9 +74,19 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/v1/import", methods: &[(Method::POST, handler!(import::import))] },
     Endpoint { path: "/v1/export", methods: &[(Method::GET, handler!(export::export))] },
     Endpoint { path: "/v1/watch", methods: &[(Method::GET, handler!(watch::watch))] },
+    Endpoint { path: "/v1/admin/flush", methods: &[(Method::POST, handler!(admin::flush))] },
+    Endpoint { path: "/v1/admin/compact", methods: &[(Method::POST, handler!(admin::compact))] },
+    Endpoint { path: "/v1/admin/backup", methods: &[(Method::POST, handler!(admin::backup))] },
+    Endpoint { path: "/v1/admin/verify", methods: &[(Method::POST, handler!(admin::verify))] },
+    Endpoint { path: "/v1/admin/jobs", methods: &[(Method::GET, handler!(admin::jobs))] },
+    Endpoint { path: "/v1/admin/jobs/{id}", methods: &[(Method::GET, handler!(admin::job))] },
+    Endpoint { path: "/v1/admin/stats", methods: &[(Method::GET, handler!(admin::stats))] },
+    Endpoint { path: "/v1/admin/sstables", methods: &[(Method::GET, handler!(admin::sstables))] },
+    Endpoint { path: "/metrics", methods: &[(Method::GET, handler!(probes::metrics))] },
     Endpoint { path: "/livez", methods: &[(Method::GET, handler!(probes::livez))] },
     Endpoint { path: "/readyz", methods: &[(Method::GET, handler!(probes::readyz))] },
     Endpoint { path: "/version", methods: &[(Method::GET, handler!(probes::version))] },
+    Endpoint { path: "/openapi.json", methods: &[(Method::GET, handler!(probes::openapi))] },
     Endpoint { path: "/ui", methods: &[(Method::GET, handler!(ui::ui))] },
 ];
 
@@ -91,9 +101,10 @@ impl Endpoint {
         (!segment.is_empty() && !segment.contains('/')).then_some(before.len())
     }
 
-    fn handler(&self, method: &Method) -> Option<Handler> {
+    /// Which of its methods this is.
+    fn method_no(&self, method: &Method) -> Option<usize> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        self.methods.iter().find(|(name, _)| name == method).map(|(_, handler)| *handler)
+        self.methods.iter().position(|(name, _)| name == method)
     }
 
     /// How long a request may take until its answer begins. An import goes on for as long as its body
@@ -143,23 +154,34 @@ async fn answer<B: Buf>(
     headers: HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static,
 ) -> Response {
+    let begun = Instant::now();
     let caller = Caller::of(path.as_str(), &headers);
-    let found = endpoints.iter().find_map(|e| Some((e, e.matches(path.as_str())?)));
-    let Some((endpoint, segment_start)) = found else {
-        return reject::response(&Error::NotFound, &caller);
+    let metrics = Arc::clone(&app);
+    let count = |operation, response: Response| {
+        metrics.metrics.requests.count(operation, response.status(), begun.elapsed());
+        response
     };
-    let Some(handler) = endpoint.handler(&method) else {
+    let found = endpoints
+        .iter()
+        .enumerate()
+        .find_map(|(no, endpoint)| Some((no, endpoint, endpoint.matches(path.as_str())?)));
+    let Some((endpoint_no, endpoint, segment_start)) = found else {
+        return count(None, reject::response(&Error::NotFound, &caller));
+    };
+    let Some(method_no) = endpoint.method_no(&method) else {
         let allow = endpoint.allow();
         if method == Method::OPTIONS {
-            return options_response(&allow);
+            return count(None, options_response(&allow));
         }
-        return reject::response(&Error::MethodNotAllowed { allow }, &caller);
+        return count(None, reject::response(&Error::MethodNotAllowed { allow }, &caller));
     };
+    let (_, handler) = endpoint.methods[method_no];
     let time = endpoint.time(&app.limits);
     let body = Box::pin(body.map(|chunk| chunk.map(whole)));
     let request = Request { app, path, segment_start, query, headers, body };
     let outcome = within(time, handler(request)).await;
-    outcome.unwrap_or_else(|error| reject::response(&error, &caller))
+    let response = outcome.unwrap_or_else(|error| reject::response(&error, &caller));
+    count(Some((endpoint_no, method_no)), response)
 }
 
 /// A handler's outcome, unless it takes longer than `time`. A handler that is done at once needs no timer.
@@ -205,6 +227,25 @@ mod tests {
         ] {
             assert_eq!(found(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn the_document_names_every_endpoint_and_nothing_else() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("openapi.json")).unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut told = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let methods = item.as_object().unwrap().keys();
+            told.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+        }
+        let served = ENDPOINTS.iter().flat_map(|endpoint| {
+            endpoint.methods.iter().map(|(method, _)| format!("{method} {}", endpoint.path))
+        });
+        let mut served: Vec<_> = served.collect();
+        told.sort();
+        served.sort();
+        assert_eq!(told, served);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -70,11 +71,17 @@ pub struct Server {
 
 impl Server {
     /// Binds to `listen`, `host:port`; port 0 takes a free one.
-    /// Dates are counted in `unit`.
-    pub async fn bind(db: Db, listen: &str, unit: TsUnit) -> Result<Server> {
+    /// Dates are counted in `unit`, and backups go below `backup_dir`, if anywhere.
+    pub async fn bind(
+        db: Db,
+        listen: &str,
+        unit: TsUnit,
+        backup_dir: Option<PathBuf>,
+    ) -> Result<Server> {
         let limits = Arc::new(Limits::default());
-        let app = Arc::new(App::new(db, limits, unit));
-        Server::bind_app(&app, routes::ENDPOINTS, listen).await
+        let mut app = App::new(db, limits, unit);
+        app.backup_dir = backup_dir;
+        Server::bind_app(&Arc::new(app), routes::ENDPOINTS, listen).await
     }
 
     /// Like [`bind`](Server::bind), for any application and endpoints.

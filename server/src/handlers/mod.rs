@@ -1,5 +1,6 @@
 //! What each endpoint does, and the shapes of their answers.
 
+pub(crate) mod admin;
 pub(crate) mod aggregate;
 pub(crate) mod asof;
 pub(crate) mod batch;
@@ -18,6 +19,7 @@ pub(crate) mod store;
 pub(crate) mod ui;
 pub(crate) mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,7 +35,10 @@ use warp::reply::Response;
 use crate::api::moment::TsUnit;
 use crate::api::upload;
 use crate::error::{Error, Result};
+use crate::jobs::Jobs;
 use crate::limits::{Budget, Charge, Limits};
+use crate::metrics::Metrics;
+use crate::routes::ENDPOINTS;
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -45,6 +50,10 @@ pub(crate) struct App {
     pub(crate) requests: Arc<Budget>,
     /// Memory for answers.
     pub(crate) answers: Arc<Budget>,
+    pub(crate) metrics: Metrics,
+    pub(crate) jobs: Jobs,
+    /// Where backups go; `None`: nowhere.
+    pub(crate) backup_dir: Option<PathBuf>,
     /// One for each long read that may run.
     reads: Arc<Semaphore>,
     /// One for each body that may be read while it arrives.
@@ -60,6 +69,9 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(db: Db, limits: Arc<Limits>, unit: TsUnit) -> App {
         App {
+            metrics: Metrics::new(db.clone(), ENDPOINTS),
+            jobs: Jobs::new(db.clone()),
+            backup_dir: None,
             db,
             unit,
             reads: Arc::new(Semaphore::new(limits.reads_max)),

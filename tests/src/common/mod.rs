@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod binaries;
+pub(crate) mod document;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod server;

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 
-use super::binaries;
+use super::{binaries, document};
 
 /// The end of every wait. What takes longer hangs, on however busy a machine.
 pub(crate) const HANGS_AFTER: Duration = Duration::from_mins(1);
@@ -254,25 +254,28 @@ impl Client {
         Ok(Client { runtime, sender, address })
     }
 
-    /// Sends one request and reads its answer. An error means that the connection broke: the request
-    /// may or may not have been carried out.
+    /// Sends one request and reads its answer, which has to be one that the server's document knows. An error
+    /// means that the connection broke: the request may or may not have been carried out.
     pub(crate) fn try_send(&mut self, request: Request<Full<Bytes>>) -> io::Result<Answer> {
         let Client { runtime, sender, .. } = self;
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let answer = async {
             sender.ready().await.map_err(io::Error::other)?;
             let response = sender.send_request(request).await.map_err(io::Error::other)?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            Ok(Answer {
+            Ok::<_, io::Error>(Answer {
                 status: head.status.as_u16(),
                 headers: head.headers,
                 body: String::from_utf8(body.into()).map_err(io::Error::other)?,
             })
         };
-        runtime.block_on(async {
+        let answer: Answer = runtime.block_on(async {
             let answer = tokio::time::timeout(HANGS_AFTER, answer).await;
             answer.expect("the server doesn't answer, and doesn't hang up either")
-        })
+        })?;
+        document::check(&method, &path, answer.status, answer.header("content-type"));
+        Ok(answer)
     }
 
     /// Sends one request with these headers.

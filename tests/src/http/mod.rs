@@ -1,5 +1,6 @@
 //! The contract of `/` and of the pages beside it, line by line, against the real server.
 
+mod contract;
 mod v1_bulk;
 mod v1_reads;
 mod v1_watch;

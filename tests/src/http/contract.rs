@@ -110,7 +110,9 @@ fn each_parameter_of_the_document_is_taken_and_no_other() {
             client.send_with(method, target, headers, body.clone())
         };
         let plain = send(&target);
-        assert_ne!(plain.status, 400, "{method} {target}: {plain:?}");
+        // Of an erase's parameters one has to be there, which OpenAPI has no way to say.
+        let is_choice = method == "DELETE" && path.starts_with("/v1/history");
+        assert!(is_choice || plain.status != 400, "{method} {target}: {plain:?}");
         let optional = parameters.iter().filter(|p| p["required"] != true && p["in"] == "query");
         for parameter in optional {
             let name = parameter["name"].as_str().unwrap();

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the tools that the tests in tests/src/world use. What can't be installed is skipped by
-# `cargo test`, which says so.
+# Installs the tools that the tests use: curl for the examples of the pages, the others for
+# tests/src/world. Those are skipped by `cargo test` where they can't be installed, which it says.
 set -euo pipefail
 
-packages=(e2fsprogs xfsprogs strace util-linux faketime)
+packages=(curl e2fsprogs xfsprogs strace util-linux faketime)
 
 missing=()
-for tool in mkfs.ext4 mkfs.xfs xfs_io strace losetup faketime; do
+for tool in curl mkfs.ext4 mkfs.xfs xfs_io strace losetup faketime; do
     PATH="$PATH:/sbin:/usr/sbin" command -v "$tool" > /dev/null || missing+=("$tool")
 done
 if [ ${#missing[@]} -eq 0 ]; then

@@ -1,6 +1,7 @@
 //! The contract of `/` and of the pages beside it, line by line, against the real server.
 
 mod contract;
+mod docs;
 mod v1_bulk;
 mod v1_reads;
 mod v1_watch;

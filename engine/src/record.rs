@@ -72,7 +72,7 @@ impl LogKind {
     pub(crate) const fn format_version(self) -> u32 {
         match self {
             LogKind::Wal => 1,
-            LogKind::Manifest => 2,
+            LogKind::Manifest => 3,
         }
     }
 

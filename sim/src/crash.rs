@@ -59,7 +59,7 @@ impl Judge<'_> {
                 Survival::Everything => self.bounds.durable.min(batches),
                 Survival::Synced | Survival::Random => batches,
             };
-            let bounds = Bounds { least: batches, durable, tried: batches };
+            let bounds = Bounds { least: batches, durable, tried: batches, ..self.bounds };
             Judge { bounds, ..*self }.crash_recovery(&image, calls, rng, tally)?;
         }
         if rng.u32(..GO_ON_EVERY) == 0 && !self.may_refuse {
@@ -129,6 +129,10 @@ impl Judge<'_> {
         if !(least..=tried).contains(&batches) {
             return Err(format!("{batches} batches were recovered, of {least} to {tried}"));
         }
+        let (horizon, (least, tried)) = (db.horizon(), self.bounds.horizons);
+        if !(least..=tried).contains(&horizon) {
+            return Err(format!("the horizon is {horizon:?}, and was from {least:?} to {tried:?}"));
+        }
         if rng.u32(..READ_FEED_EVERY) == 0 {
             // Of what was recovered all is durable.
             match self.feed.read(&db, seq)? {
@@ -151,8 +155,13 @@ impl Judge<'_> {
     /// A recovered database takes writes, and keeps them.
     fn go_on(&self, fs: &SimFs) -> Result<(), String> {
         let failed = |error| format!("after a recovery, writing failed: {error}");
-        let ops = [Op::put("a", 7, "after the crash"), Op::erase("ab", 3), Op::end("new", 0)];
         let db = Db::open(DIR, self.options_for(fs)).map_err(failed)?;
+        let now = db.horizon().unwrap_or(0).max(0);
+        let ops = [
+            Op::put("a", now + 7, "after the crash"),
+            Op::erase("ab", now + 3),
+            Op::end("new", now),
+        ];
         let found = (self.oracle_at)(db.visible_seq());
         let mut oracle = found.map(|(_, oracle)| Oracle::clone(&oracle)).unwrap_or_default();
         db.write(batch(&ops)).and_then(|_| db.flush()).map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use kvtimedb_engine::{Committed, SeqNo};
+use kvtimedb_engine::{Committed, SeqNo, Timestamp};
 
 use crate::oracle::{Change, Op, Oracle};
 
@@ -26,6 +26,9 @@ pub(crate) struct Ledger {
     /// Batches that wait for their commit.
     queued: VecDeque<Vec<Op>>,
     oracles: Vec<(usize, Arc<Oracle>)>,
+    /// The horizon that was acknowledged, and the highest that was tried.
+    horizon: Option<Timestamp>,
+    horizon_tried: Option<Timestamp>,
 }
 
 struct Batch {
@@ -41,13 +44,18 @@ pub(crate) struct Bounds {
     /// As `least`, if a power failure follows before the recovery has come to its end.
     pub(crate) durable: usize,
     pub(crate) tried: usize,
+    /// The least and the greatest horizon.
+    pub(crate) horizons: (Option<Timestamp>, Option<Timestamp>),
 }
 
 impl Bounds {
     /// Of a disk that has begun to lie, or was damaged, when so many batches were witnessed.
     pub(crate) fn after_lies(self, witnessed: Option<usize>) -> Bounds {
         let Some(most) = witnessed else { return self };
-        Bounds { least: self.least.min(most), durable: self.durable.min(most), ..self }
+        // The edit that raised it may be taken for one that was being written; then no merge after it is
+        // there either.
+        let horizons = (None, self.horizons.1);
+        Bounds { least: self.least.min(most), durable: self.durable.min(most), horizons, ..self }
     }
 }
 
@@ -118,6 +126,16 @@ impl Ledger {
         self.queued.push_back(ops);
     }
 
+    /// The horizon is to go up to `horizon`.
+    pub(crate) fn begin_horizon(&mut self, horizon: Timestamp) {
+        self.horizon_tried = self.horizon_tried.max(Some(horizon));
+    }
+
+    /// The horizon is this one.
+    pub(crate) fn set_horizon(&mut self, horizon: Option<Timestamp>) {
+        (self.horizon, self.horizon_tried) = (horizon, horizon);
+    }
+
     /// How many batches wait for their commit.
     pub(crate) fn queued(&self) -> usize {
         self.queued.len()
@@ -142,7 +160,8 @@ impl Ledger {
     /// What must and may be there if now the process dies, or the power fails.
     pub(crate) fn bounds(&self, power_fails: bool) -> Bounds {
         let least = if power_fails { self.durable } else { self.acknowledged };
-        Bounds { least, durable: self.durable, tried: self.batches.len() }
+        let horizons = (self.horizon, self.horizon_tried);
+        Bounds { least, durable: self.durable, tried: self.batches.len(), horizons }
     }
 
     /// What damage to the log can't take away without a trace.

@@ -4,6 +4,7 @@
 //! erase takes it away; a floor is the entry with the greatest timestamp at or before the one asked
 //! for, and nothing if that is an end.
 
+mod horizon;
 mod lookups;
 mod writes;
 
@@ -19,6 +20,8 @@ use kvtimedb_engine::{
     Timestamp,
 };
 
+pub use self::horizon::taken;
+use self::horizon::{since, since_of};
 pub use self::writes::{Change, Op, batch};
 
 /// How many keys [`Oracle::compare_some`] asks about.
@@ -166,11 +169,11 @@ impl Oracle {
 
     /// Asks the database a few questions, by chance.
     pub fn compare_some(&self, db: &Db, rng: &mut Rng) -> Comparison {
-        let mut comparison = Comparison::default();
+        let (mut comparison, since) = (Comparison::default(), since(db));
         let keys: Vec<_> = self.keys().collect();
         for _ in 0..QUESTIONS.min(keys.len()) {
             let key = keys[rng.usize(..keys.len())];
-            let moments = self.moments(key);
+            let moments = self.moments_since(key, since);
             let at = moments.iter().nth(rng.usize(..moments.len())).copied().unwrap_or(0);
             comparison.add(db.latest(key), self.latest(key).as_ref(), || {
                 format!("latest {}", shown(key))
@@ -182,7 +185,7 @@ impl Oracle {
             let from = if rng.bool() { Timestamp::MIN } else { at };
             self.compare_history(db, key, (from, Timestamp::MAX), order, &mut comparison);
         }
-        let at = if rng.bool() { Timestamp::MAX } else { rng.i64(-20..400) };
+        let at = if rng.bool() { Timestamp::MAX } else { rng.i64(-20..400).max(since) };
         self.compare_scan(db, &KeyRange::all(), at, |_| true, &mut comparison);
         comparison
     }
@@ -190,7 +193,9 @@ impl Oracle {
     fn compare_moments(&self, db: &Db, key: &[u8], nth: usize, comparison: &mut Comparison) {
         let name = || shown(key);
         comparison.add(db.latest(key), self.latest(key).as_ref(), || format!("latest {}", name()));
-        let moments = self.moments(key);
+        self.compare_earlier(db, key, comparison);
+        let since = since(db);
+        let moments = self.moments_since(key, since);
         // In no order, some of them twice.
         let some = |n| moments.iter().skip(n).step_by(3 * nth).map(|&at| (key, at));
         let lookups: Vec<_> = some(2).chain(some(0)).chain(some(1)).chain(some(0)).collect();
@@ -211,9 +216,11 @@ impl Oracle {
         }
         let nth = |n: usize| moments.iter().nth(n).copied().unwrap_or(Timestamp::MAX);
         let (low, high) = (nth(moments.len() / 4), nth(moments.len() * 3 / 4));
-        for (from, to) in
-            [(Timestamp::MIN, Timestamp::MAX), (low, high), (high, low.saturating_sub(1))]
-        {
+        for (from, to) in [
+            (Timestamp::MIN, Timestamp::MAX),
+            (low, high),
+            (high, low.saturating_sub(1).max(since)),
+        ] {
             for order in [Order::Ascending, Order::Descending] {
                 self.compare_history(db, key, (from, to), order, comparison);
             }
@@ -222,7 +229,9 @@ impl Oracle {
 
     /// Questions of all kinds about all keys.
     fn compare_keys(&self, db: &Db, nth: usize, comparison: &mut Comparison) {
-        let moments: BTreeSet<_> = self.keys().flat_map(|key| self.moments(key)).collect();
+        let since = since(db);
+        let moments: BTreeSet<_> =
+            self.keys().flat_map(|key| self.moments_since(key, since)).collect();
         let every = |n: usize| moments.iter().copied().step_by(n.max(1));
         let asked = every(nth).flat_map(|at| self.keys().map(move |key| (key, at)));
         self.compare_asof(db, &asked.collect::<Vec<_>>(), comparison);
@@ -290,7 +299,7 @@ impl Oracle {
             Ok(history) => history,
             Err(error) => return comparison.refused.push(error),
         };
-        let mut expected = self.history(key, from, to);
+        let mut expected = self.history(key, from.max(since(db)), to);
         if order == Order::Descending {
             expected.reverse();
         }

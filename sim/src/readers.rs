@@ -27,14 +27,15 @@ impl Reader {
     pub(crate) fn begin(db: &Db, oracle: &Oracle, rng: &mut Rng) -> Result<Reader> {
         let order = if rng.bool() { Order::Ascending } else { Order::Descending };
         let keys: Vec<_> = oracle.keys().collect();
+        let since = db.horizon().unwrap_or(Timestamp::MIN);
         let (read, mut rest) = if !keys.is_empty() && rng.bool() {
             let key = keys[rng.usize(..keys.len())];
             let history = db.history(key, Timestamp::MIN, Timestamp::MAX, order)?;
-            let versions = oracle.history(key, Timestamp::MIN, Timestamp::MAX);
+            let versions = oracle.history(key, since, Timestamp::MAX);
             let rest = versions.into_iter().map(|version| (key.to_vec(), version)).collect();
             (Read::History(key.to_vec(), history), rest)
         } else {
-            let at = if rng.bool() { Timestamp::MAX } else { rng.i64(-20..400) };
+            let at = if rng.bool() { Timestamp::MAX } else { rng.i64(-20..400).max(since) };
             (Read::Scan(db.scan(KeyRange::all(), at, order)?), oracle.scan(at))
         };
         if order == Order::Ascending {

@@ -50,6 +50,8 @@ pub(crate) enum Action {
     Background(BackgroundStep),
     Flush,
     Compact,
+    /// What was before is not needed any more.
+    Retain(Timestamp),
     /// Reads every byte again.
     Scrub,
     /// Makes a copy of the database, and looks into it.
@@ -138,7 +140,8 @@ fn action(rng: &mut Rng, settings: &Settings, writing: &mut Writing) -> Action {
         84 => Action::Checkpoint,
         85 => Action::Scrub,
         86 => Action::Check,
-        87..90 => Action::Rot,
+        87 | 88 => Action::Rot,
+        89 => Action::Retain(writing.horizon(rng)),
         90 => Action::Close,
         91 => Action::Reopen,
         92 => Action::Crash(SURVIVALS[rng.usize(..3)]),
@@ -162,7 +165,8 @@ fn within(rng: &mut Rng, action: &Action, writing: &mut Writing) -> Vec<(u64, Ac
             5 => Action::Queue(writing.batch(rng)),
             6 => Action::Background(BackgroundStep::Commit),
             7 => Action::BeginRead,
-            8 => Action::ReadOn,
+            8 if rng.bool() => Action::ReadOn,
+            8 => Action::Retain(writing.horizon(rng)),
             // A flush may come in the midst of a merge and the other way round, but of its own kind
             // there is one at a time.
             _ if merges => Action::Background(BackgroundStep::Flush),
@@ -227,6 +231,12 @@ impl Writing {
         rng.shuffle(&mut keys);
         keys.truncate(rng.usize(2..=keys.len()));
         Writing { keys, now: 0 }
+    }
+
+    /// One that leaves much, or little.
+    fn horizon(&self, rng: &mut Rng) -> Timestamp {
+        let most = [5, 60, 600][rng.usize(..3)];
+        self.now - rng.i64(-2..=most)
     }
 
     fn batch(&mut self, rng: &mut Rng) -> Vec<Op> {

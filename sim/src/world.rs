@@ -14,14 +14,14 @@ use fastrand::Rng;
 use kvtimedb_engine::fs::{Fault, FaultKind, SimFs, Survival};
 use kvtimedb_engine::{
     Background, BackgroundStep, Committed, Condition, Db, Durability, Error, Expect, Lookup,
-    Options, Result, SeqNo,
+    Options, Result, SeqNo, Timestamp,
 };
 use parking_lot::Mutex;
 
 use crate::crash::{Judge, damage, verify_finds_damage};
 use crate::feed::FeedJudge;
 use crate::ledger::Ledger;
-use crate::oracle::{Op, Oracle, batch};
+use crate::oracle::{Op, Oracle, batch, taken};
 use crate::readers::{READERS_MAX, Reader};
 use crate::run::Tally;
 use crate::scenario::{Action, Settings, Step};
@@ -148,6 +148,7 @@ impl World {
                 self.flush(&db);
                 self.maintained(&db, db.compact(), |_| {});
             }
+            Action::Retain(horizon) => self.retain(&db, *horizon),
             Action::Checkpoint => self.checkpoint(&db, rng),
             Action::Scrub => self.scrub(&db),
             Action::BeginRead => self.begin_read(&db, rng),
@@ -173,6 +174,10 @@ impl World {
     }
 
     fn write(&self, db: &Db, ops: &[Op]) {
+        let ops = &taken(ops, db.horizon())[..];
+        if ops.is_empty() {
+            return;
+        }
         let was_poisoned = db.poisoned().is_some();
         self.state.lock().ledger.begin([ops.to_vec()]);
         let result = db.write(batch(ops));
@@ -181,10 +186,15 @@ impl World {
 
     /// Writes on a condition that holds, and is refused on one that does not.
     fn write_if(&self, db: &Db, ops: &[Op], rng: &mut Rng) {
+        let ops = &taken(ops, db.horizon())[..];
+        if ops.is_empty() {
+            return;
+        }
         let Some((_, oracle)) = self.oracle_at(db.visible_seq()) else { return };
         let keys: Vec<_> = oracle.keys().collect();
         let key = rng.choice(&keys).map(|key| key.to_vec()).unwrap_or_default();
-        let lookup = Lookup::floor(rng.i64(-20..400));
+        let since = db.horizon().unwrap_or(Timestamp::MIN);
+        let lookup = Lookup::floor(rng.i64(-20..400).max(since));
         let entry = oracle.floor(&key, lookup.at);
         let expect = entry.map_or(Expect::Absent, |entry| Expect::Etag(entry.etag()));
         let mut conditional = batch(ops);
@@ -207,6 +217,10 @@ impl World {
 
     fn queue(&self, db: &Db, ops: &[Op]) {
         if self.state.lock().ledger.queued() >= QUEUED_MAX {
+            return;
+        }
+        let ops = &taken(ops, db.horizon())[..];
+        if ops.is_empty() {
             return;
         }
         let committed = Arc::clone(&self.committed);
@@ -291,6 +305,17 @@ impl World {
         self.maintained(db, db.flush(), Ledger::flushed);
     }
 
+    /// What waits for its commit is committed before, as it may be refused afterwards.
+    fn retain(&self, db: &Db, horizon: Timestamp) {
+        if self.state.lock().ledger.queued() > 0 {
+            self.commit(db);
+        }
+        self.state.lock().ledger.begin_horizon(horizon);
+        let done = db.set_horizon(horizon);
+        let now = db.horizon();
+        self.maintained(db, done, |ledger| ledger.set_horizon(now));
+    }
+
     /// A copy holds all that was acknowledged, and answers as the database does.
     fn checkpoint(&self, db: &Db, rng: &mut Rng) {
         let dir = {
@@ -311,6 +336,9 @@ impl World {
             return self.fail(format!("a checkpoint is of sequence number {seq}"));
         };
         match Db::open(&dir, options) {
+            Ok(copy) if copy.horizon() != db.horizon() => {
+                self.fail(format!("a checkpoint has the horizon {:?}", copy.horizon()));
+            }
             Ok(copy) => {
                 let comparison = oracle.compare_some(&copy, rng);
                 if !comparison.wrong.is_empty() || !(lied || comparison.refused.is_empty()) {
@@ -477,7 +505,7 @@ impl World {
         self.state.lock().fs.clear_faults();
         if db.poisoned().is_none() && self.state.lock().lied.is_none() {
             let before = self.state.lock().ledger.acknowledged();
-            self.write(db, &[Op::put("healed", 0, [1])]);
+            self.write(db, &[Op::put("healed", db.horizon().unwrap_or(0), [1])]);
             let state = self.state.lock();
             if state.ledger.acknowledged() == before && state.failure.is_none() {
                 drop(state);

@@ -24,7 +24,7 @@ use crate::floor::Question;
 use crate::oracle::{Op, Oracle, batch, noise};
 
 /// The version whose database this build can write.
-const WRITTEN: &str = "v2";
+const WRITTEN: &str = "v3";
 
 /// So large is a database at most, in bytes: it is there for ever.
 const GOLDEN_BYTES_MAX: u64 = 60_000;

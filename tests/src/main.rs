@@ -22,6 +22,7 @@ mod model;
 mod nyc2013;
 mod recovery;
 mod resolving;
+mod retention;
 mod rot;
 mod shutdown;
 mod simulation;

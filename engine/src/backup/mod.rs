@@ -258,7 +258,7 @@ impl Copier<'_> {
             passes: 0,
         };
         // From here on the target may name the tables, so that they stay, whatever happens.
-        self.target.install(version, seq)?;
+        self.target.install(version, seq, state.horizon)?;
         Ok(copied)
     }
 

@@ -24,12 +24,12 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::{FileLock, Fs, read_all};
 use crate::key::{
     CURRENT_NAME, CURRENT_TEMPORARY_NAME, DatabaseId, FileId, FileKind, LOCK_NAME, SeqNo,
-    UNFINISHED_NAME,
+    Timestamp, UNFINISHED_NAME,
 };
 use crate::options::Durability;
 use crate::record::HEADER_BYTES;
 use crate::table::{TableContext, TableMeta, TableReader};
-use crate::version::{Home, Manifest, ManifestState, Version, VersionSet, directory};
+use crate::version::{Home, Manifest, ManifestState, Marks, Version, VersionSet, directory};
 use crate::wal::WalWriter;
 
 /// For whoever finds the file.
@@ -213,14 +213,15 @@ impl Target {
     }
 
     /// Makes this the state of the directory. The tables are here, and hold every operation up to `seq`.
-    pub(crate) fn install(&self, version: Version, seq: SeqNo) -> Result<()> {
+    pub(crate) fn install(&self, version: Version, seq: SeqNo, horizon: Timestamp) -> Result<()> {
         let Home { fs, dir, database, .. } = &self.home;
         let files = directory::list(&**fs, dir)?;
         let wal = self.home.new_file_id();
         // Without zeros ahead, because nothing is appended.
         WalWriter::create(fs, dir, *database, wal, Durability::Buffered)
             .inspect_err(|_| drop(fs.remove(&wal.wal_path(dir))))?;
-        VersionSet::begin(self.home.clone(), version, seq, wal)?;
+        let marks = Marks { flushed_seq: seq, oldest_wal: wal, horizon };
+        VersionSet::begin(self.home.clone(), version, marks)?;
         // Read back before anything is removed: until then the older state can be had by hand.
         let state = directory::read_manifest(&**fs, dir)?.state()?;
         for file in files {

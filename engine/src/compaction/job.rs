@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::merge::{ChunkShape, MergeSink, MergeSource, merge};
+use super::outside::Sources;
 use super::picker::{CompactionTask, Part, TABLE_OVERSIZE, TablePlace};
+use super::retention::Rules;
 use crate::error::Result;
 use crate::iter::Record;
 use crate::key::{FileId, RunRank, SeqNo, Timestamp};
@@ -29,20 +31,20 @@ impl Compacted {
     }
 }
 
-/// Does what `task` says of `runs`, those that it was picked from, and writes tables of about
-/// `table_bytes_max`. After an error no output is left.
+/// Does what `task` says of the newest runs of `sources`, those that it was picked from, and writes tables
+/// of about `table_bytes_max`. After an error no output is left.
 ///
 /// `give_way` is called now and then; its error ends the merge.
 pub(crate) fn run_compaction(
     home: &Home,
-    runs: &[Arc<Run>],
+    sources: &Sources,
     task: &CompactionTask,
     table_bytes_max: u64,
     give_way: &dyn Fn() -> Result<()>,
 ) -> Result<Compacted> {
-    let inputs = &runs[task.runs.clone()];
-    let rank = inputs[inputs.len() - 1].rank();
-    let mut outputs = Outputs::new(home, rank, table_bytes_max);
+    let runs = sources.version.runs();
+    let rank = runs[task.runs.end - 1].rank();
+    let mut outputs = Outputs::new(home, rank, sources.horizon, table_bytes_max);
     let mut compacted = Compacted::default();
     let mut bytes = Bytes::default();
     for part in &task.parts {
@@ -58,7 +60,13 @@ pub(crate) fn run_compaction(
                 bytes.read += tables.iter().map(|table| table.meta.file_bytes).sum::<u64>();
                 compacted.merged.extend(tables.iter().map(|table| table.meta.id));
                 outputs.seqs = seq_range(&tables);
-                merge_tables(&tables, task.drops_erases, &mut outputs, give_way)
+                let outside = sources.outside(&tables, task.runs.end);
+                let rules = Rules {
+                    horizon: sources.horizon,
+                    drops_erases: task.drops_erases,
+                    outside: &outside,
+                };
+                merge_tables(&tables, &rules, &mut outputs, give_way)
             }
         };
         if let Err(error) = done {
@@ -108,7 +116,7 @@ fn seq_range(tables: &[&Arc<Table>]) -> (SeqNo, SeqNo) {
 /// Merges tables that are given in any order: those of a higher rank are newer.
 fn merge_tables(
     tables: &[&Arc<Table>],
-    drops_erases: bool,
+    rules: &Rules<'_>,
     outputs: &mut Outputs<'_>,
     give_way: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
@@ -122,7 +130,7 @@ fn merge_tables(
         RunCursor::new(Arc::new(run))
     });
     let mut sources: Vec<RunCursor> = sources.collect::<Result<_>>()?;
-    merge(&mut sources, outputs, drops_erases, give_way)?;
+    merge(&mut sources, outputs, rules, give_way)?;
     outputs.end_table()
 }
 
@@ -133,7 +141,7 @@ impl MergeSource for RunCursor {
         self.place()
     }
 
-    fn chunk(&self) -> Option<(ChunkShape<'_>, StoredChunk<'_>)> {
+    fn chunk(&self, horizon: Timestamp) -> Option<(ChunkShape<'_>, StoredChunk<'_>)> {
         let chunk = self.stored_chunk()?;
         let (last_key, last_ts) = chunk.last();
         let shape = ChunkShape {
@@ -141,7 +149,9 @@ impl MergeSource for RunCursor {
             last_ts,
             rows: chunk.rows(),
             raw_bytes: chunk.raw_bytes(),
+            first_tag: chunk.first_tag(),
             has_erases: chunk.has_erases(),
+            may_be_stale: chunk.may_be_stale(horizon),
         };
         Some((shape, chunk))
     }
@@ -163,6 +173,7 @@ impl MergeSource for RunCursor {
 struct Outputs<'h> {
     home: &'h Home,
     rank: RunRank,
+    horizon: Timestamp,
     /// The sequence numbers of the part that is being merged.
     seqs: (SeqNo, SeqNo),
     table_bytes_max: u64,
@@ -173,10 +184,11 @@ struct Outputs<'h> {
 }
 
 impl<'h> Outputs<'h> {
-    fn new(home: &'h Home, rank: RunRank, table_bytes_max: u64) -> Self {
+    fn new(home: &'h Home, rank: RunRank, horizon: Timestamp, table_bytes_max: u64) -> Self {
         Outputs {
             home,
             rank,
+            horizon,
             seqs: (0, 0),
             table_bytes_max,
             builder: None,
@@ -201,7 +213,8 @@ impl<'h> Outputs<'h> {
                 let id = self.home.new_file_id();
                 self.ids.push(id);
                 let Home { fs, dir, database, .. } = self.home;
-                Ok(none.insert(TableBuilder::create(&**fs, dir, *database, id)?))
+                let builder = TableBuilder::create(&**fs, dir, *database, id)?.under(self.horizon);
+                Ok(none.insert(builder))
             }
         }
     }

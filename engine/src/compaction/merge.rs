@@ -1,9 +1,10 @@
 //! Several sources into one sequence: chunk by chunk where no other record comes between a chunk's
 //! own, and record by record elsewhere.
 
+use super::retention::{Pruner, Rules};
 use crate::error::Result;
 use crate::iter::Record;
-use crate::key::Timestamp;
+use crate::key::{Tag, Timestamp};
 
 /// A chunk of so many rows is as good as any that a merge would make of them, and is copied.
 const COPY_ROWS_MIN: usize = 256;
@@ -26,7 +27,10 @@ pub(crate) struct ChunkShape<'a> {
     pub(crate) rows: usize,
     /// Its keys and values before encoding, in bytes.
     pub(crate) raw_bytes: usize,
+    pub(crate) first_tag: Tag,
     pub(crate) has_erases: bool,
+    /// A record of it may be one that the horizon makes garbage.
+    pub(crate) may_be_stale: bool,
 }
 
 /// Where a merge reads: records in order of `(key, ts)`, one for each.
@@ -39,8 +43,8 @@ pub(crate) trait MergeSource {
     /// Where the source stands; `None` past its end.
     fn head(&self) -> Option<(&[u8], Timestamp)>;
 
-    /// The chunk that begins where the source stands, if one does.
-    fn chunk(&self) -> Option<(ChunkShape<'_>, Self::Chunk<'_>)>;
+    /// The chunk that begins where the source stands, if one does, as it is under this horizon.
+    fn chunk(&self, horizon: Timestamp) -> Option<(ChunkShape<'_>, Self::Chunk<'_>)>;
 
     /// Goes behind the chunk that begins here.
     fn pass_chunk(&mut self) -> Result<()>;
@@ -62,17 +66,18 @@ pub(crate) trait MergeSink<S: MergeSource> {
 }
 
 /// Merges `sources`, newest first: of a `(key, ts)` that several hold, the first one's record stands.
-/// Without the erases, if `drops_erases`.
+/// Without what the rules drop.
 ///
 /// `give_way` is called now and then; its error ends the merge.
 pub(crate) fn merge<S: MergeSource, K: MergeSink<S>>(
     sources: &mut [S],
     sink: &mut K,
-    drops_erases: bool,
+    rules: &Rules<'_>,
     give_way: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
     let mut pace = Pace { bytes: 0, give_way };
     let mut bound = Bound::default();
+    let mut pruner = Pruner::new(rules, sink);
     while let Some(least) = find_least(sources) {
         bound.set_to_least_beside(sources, least);
         let source = &mut sources[least];
@@ -81,9 +86,9 @@ pub(crate) fn merge<S: MergeSource, K: MergeSink<S>>(
             continue;
         }
         while let Some(head) = source.head().filter(|&head| !bound.is_before_or_at(head)) {
-            let copied = match source.chunk() {
-                Some((shape, chunk)) if is_worth_copying(&shape, drops_erases, &bound) => {
-                    sink.add_chunk(head, chunk)?;
+            let copied = match source.chunk(rules.horizon) {
+                Some((shape, chunk)) if is_worth_copying(&shape, rules, &bound) => {
+                    pruner.add_chunk(head, &shape, chunk)?;
                     Some(shape.raw_bytes)
                 }
                 _ => None,
@@ -94,22 +99,20 @@ pub(crate) fn merge<S: MergeSource, K: MergeSink<S>>(
             } else {
                 let record = source.record()?;
                 let raw_bytes = record.key.len() + record.value.len();
-                if !(drops_erases && record.tag.kind() == crate::key::ValueKind::Erase) {
-                    sink.add_record(&record)?;
-                }
+                pruner.add_record(&record)?;
                 source.pass_record()?;
                 pace.went(raw_bytes)?;
             }
         }
     }
-    Ok(())
+    pruner.finish()
 }
 
 /// Small chunks are decoded, so that they grow into larger ones.
-fn is_worth_copying(shape: &ChunkShape<'_>, drops_erases: bool, bound: &Bound) -> bool {
+fn is_worth_copying(shape: &ChunkShape<'_>, rules: &Rules<'_>, bound: &Bound) -> bool {
     let is_large = shape.rows >= COPY_ROWS_MIN || shape.raw_bytes >= COPY_RAW_BYTES_MIN;
     let last = (shape.last_key, shape.last_ts);
-    is_large && !bound.is_before_or_at(last) && !(drops_erases && shape.has_erases)
+    is_large && !bound.is_before_or_at(last) && !rules.may_drop_of(shape)
 }
 
 /// The source with the least head; among equals the newest, which is the first.
@@ -176,4 +179,4 @@ impl Pace<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -30,6 +30,10 @@ pub(crate) struct TableShape<'a> {
     pub(crate) first: Place<'a>,
     pub(crate) last: Place<'a>,
     pub(crate) has_erases: bool,
+    /// The horizon has made some of its records garbage since it was written.
+    pub(crate) is_stale: bool,
+    /// So many that it is worth to rewrite it.
+    pub(crate) is_worth_pruning: bool,
 }
 
 /// The tables of a run, in their order.
@@ -39,7 +43,8 @@ pub(crate) struct RunShape<'a> {
 }
 
 impl<'a> RunShape<'a> {
-    pub(crate) fn of(run: &'a Run) -> Self {
+    /// The run as it is under this horizon.
+    pub(crate) fn of(run: &'a Run, horizon: Timestamp) -> Self {
         let tables = run.tables().iter().map(|table| {
             let p = &table.meta.properties;
             TableShape {
@@ -47,6 +52,8 @@ impl<'a> RunShape<'a> {
                 first: (&p.first_key, p.first_ts),
                 last: (&p.last_key, p.last_ts),
                 has_erases: p.erases > 0,
+                is_stale: p.is_stale_under(horizon),
+                is_worth_pruning: p.is_worth_pruning_under(horizon),
             }
         });
         RunShape { tables: tables.collect() }
@@ -87,11 +94,12 @@ pub(crate) struct CompactionTask {
 /// How far to merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// What is worth its cost while others read and write: what costs nothing, or else a tier.
+    /// What is worth its cost while others read and write: what costs nothing, or else a tier, or else
+    /// what is full of garbage.
     Worthwhile,
     /// What is proportionate while nobody writes.
     Idle,
-    /// All runs into one.
+    /// All runs into one, without any garbage.
     Full,
 }
 
@@ -110,10 +118,28 @@ impl Picker<'_> {
     /// The next merge; `None` where there is none to this extent.
     pub(crate) fn pick(&self, effort: Effort) -> Option<CompactionTask> {
         match effort {
-            Effort::Worthwhile => self.pick_free().or_else(|| self.pick_tier()),
-            Effort::Idle => self.pick_proportionate(),
-            Effort::Full => (self.runs.len() > 1).then(|| self.task(0..self.runs.len())),
+            Effort::Worthwhile => {
+                self.pick_free().or_else(|| self.pick_tier()).or_else(|| self.pick_stale())
+            }
+            Effort::Idle => self.pick_proportionate().or_else(|| self.pick_stale()),
+            Effort::Full => self.pick_all(),
         }
+    }
+
+    /// All runs, where there are several, or where any garbage is.
+    fn pick_all(&self) -> Option<CompactionTask> {
+        let mut tables = self.runs.iter().flat_map(|run| &run.tables);
+        let is_needed = self.runs.len() > 1 || tables.any(|table| table.is_stale);
+        is_needed.then(|| self.parted(0..self.runs.len(), |table| table.is_stale))
+    }
+
+    /// The oldest run with tables that are worth to be rewritten: those, and no others but small ones.
+    ///
+    /// This ends: what is written under a horizon is not worth it under the same one, whatever had to
+    /// stay.
+    fn pick_stale(&self) -> Option<CompactionTask> {
+        let is_worth = |run: &RunShape<'_>| run.tables.iter().any(|table| table.is_worth_pruning);
+        self.runs.iter().rposition(is_worth).map(|run| self.task(run..run + 1))
     }
 
     /// The merge of as many of the newest runs as is proportionate: that rewrites of no run more than
@@ -167,8 +193,22 @@ impl Picker<'_> {
     }
 
     fn task(&self, runs: Range<usize>) -> CompactionTask {
+        self.parted(runs, |table| table.is_worth_pruning)
+    }
+
+    /// The merge of `runs` that lets no table with garbage move that it `is_to_prune`.
+    fn parted(
+        &self,
+        runs: Range<usize>,
+        is_to_prune: impl Fn(&TableShape<'_>) -> bool,
+    ) -> CompactionTask {
         let drops_erases = self.to_oldest && runs.end == self.runs.len();
-        let parts = self.parts(runs.clone(), drops_erases);
+        let is_rewritten = |table: &TableShape<'_>| {
+            let is_oversized =
+                table.file_bytes > TABLE_OVERSIZE.saturating_mul(self.table_bytes_max);
+            drops_erases && table.has_erases || is_oversized || is_to_prune(table)
+        };
+        let parts = self.parts(runs.clone(), &is_rewritten);
         CompactionTask { runs, parts, drops_erases }
     }
 
@@ -176,12 +216,16 @@ impl Picker<'_> {
     ///
     /// Tables whose ranges of `(key, ts)` overlap, also by way of others, are a *knot* and merged.
     /// A table that is a knot by itself may move, because in the merged run no other record comes
-    /// between its own; unless it has erases to drop, or is too large to be one table. If it is small,
+    /// between its own; unless it has something to drop, or is too large to be one table. If it is small,
     /// it moves only where rewriting would join it with nothing: between two tables that move.
-    fn parts(&self, runs: Range<usize>, drops_erases: bool) -> Vec<Part> {
+    fn parts(
+        &self,
+        runs: Range<usize>,
+        is_rewritten: &dyn Fn(&TableShape<'_>) -> bool,
+    ) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut joined: Vec<Knot<'_>> = Vec::new();
-        for knot in self.knots(runs, drops_erases) {
+        for knot in self.knots(runs, is_rewritten) {
             if knot.may_move && knot.file_bytes >= self.move_bytes_min() {
                 parts.extend(join(std::mem::take(&mut joined)));
                 parts.push(Part::Move(knot.tables[0]));
@@ -194,16 +238,17 @@ impl Picker<'_> {
     }
 
     /// The knots of `runs`, in the order of `(key, ts)`.
-    fn knots(&self, runs: Range<usize>, drops_erases: bool) -> Vec<Knot<'_>> {
+    fn knots(
+        &self,
+        runs: Range<usize>,
+        is_rewritten: &dyn Fn(&TableShape<'_>) -> bool,
+    ) -> Vec<Knot<'_>> {
         let places = runs.flat_map(|run| {
             let tables = 0..self.runs[run].tables.len();
             tables.map(move |table| TablePlace { run, table })
         });
         let mut tables: Vec<_> = places.map(|place| (self.shape(place), place)).collect();
         tables.sort_by_key(|(shape, _)| shape.first);
-        let is_oversized = |shape: &TableShape<'_>| {
-            shape.file_bytes > TABLE_OVERSIZE.saturating_mul(self.table_bytes_max)
-        };
         let mut knots: Vec<Knot<'_>> = Vec::new();
         for (shape, place) in tables {
             match knots.last_mut() {
@@ -216,7 +261,7 @@ impl Picker<'_> {
                     tables: vec![place],
                     last: shape.last,
                     file_bytes: shape.file_bytes,
-                    may_move: !(drops_erases && shape.has_erases || is_oversized(shape)),
+                    may_move: !is_rewritten(shape),
                 }),
             }
         }

@@ -34,7 +34,7 @@ impl Core {
         let versions = self.versions.lock();
         self.check_open()?;
         let version = versions.version().clone();
-        let seq = versions.flushed_seq();
+        let (seq, horizon) = (versions.flushed_seq(), versions.horizon());
         target.skip_file_ids(self.home.new_file_id().0);
         // Under the lock: a merge removes its inputs after it has installed its outputs, which takes
         // this lock. So the tables of the version that is live now keep their names until it is given
@@ -59,7 +59,7 @@ impl Core {
             target.write_table(table.meta.id, table.reader.bytes())?;
             target.verify_table(&table.meta)?;
         }
-        target.install((*version).clone(), seq)?;
+        target.install((*version).clone(), seq, horizon)?;
         Ok(checkpoint)
     }
 }

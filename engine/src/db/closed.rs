@@ -27,6 +27,7 @@ pub(crate) fn explain_closed(
     at: Timestamp,
 ) -> Result<Explanation> {
     let state = manifest.state()?;
+    let horizon = state.horizon;
     let metrics = Arc::new(Metrics::default());
     let context = TableContext { cache: Arc::new(ValueCache::new(0)), metrics };
     let tables = state.tables.into_iter().map(|meta| {
@@ -47,7 +48,7 @@ pub(crate) fn explain_closed(
     let first_seq = state.flushed_seq + 1;
     let replayed =
         wal::replay(fs, dir, manifest.database, &segments, oldest, first_seq, &mut apply)?;
-    log.view(version).explain(key, at, replayed.last_seq)
+    log.view(version, horizon).explain(key, at, replayed.last_seq)
 }
 
 /// The operations of the log.
@@ -70,12 +71,12 @@ impl Log {
         }
     }
 
-    fn view(self, version: Version) -> SuperVersion {
+    fn view(self, version: Version, horizon: Timestamp) -> SuperVersion {
         let mut newest_first = self.memtables.into_iter().rev();
         let active = newest_first.next().unwrap_or_else(|| Arc::new(Memtable::new(0)));
         // Nothing is flushed here, so that the segments don't matter.
         let frozen = |memtable| ImmutableMemtable { memtable, wal: FileId(0), next_wal: FileId(0) };
         let immutables = newest_first.map(|memtable| Arc::new(frozen(memtable))).collect();
-        SuperVersion { active, immutables, version: Arc::new(version), horizon: Timestamp::MIN }
+        SuperVersion { active, immutables, version: Arc::new(version), horizon }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::state::Core;
-use crate::compaction::{Compacted, Effort, Picker, RunShape, run_compaction};
+use crate::compaction::{Compacted, Effort, Picker, RunShape, Sources, run_compaction};
 use crate::error::{Error, Result};
 use crate::flush::flush_memtable;
 use crate::key::RunRank;
@@ -91,11 +91,11 @@ impl Core {
     /// merged among themselves, so that reads meet few of them and writes need not be delayed.
     fn merge_runs(&self, newer_than: Option<RunRank>, effort: Effort) -> Result<bool> {
         self.check_writable()?;
-        let version = Arc::clone(&self.view.super_version().version);
-        let runs = version.runs_newer_than(newer_than);
+        let sources = self.sources();
+        let (runs, horizon) = (sources.version.runs_newer_than(newer_than), sources.horizon);
         let table_bytes_max = self.options.memtable_bytes_max.min(TABLE_BYTES_MAX) as u64;
         let picker = Picker {
-            runs: runs.iter().map(|run| RunShape::of(run)).collect(),
+            runs: runs.iter().map(|run| RunShape::of(run, horizon)).collect(),
             to_oldest: newer_than.is_none(),
             table_bytes_max,
         };
@@ -106,9 +106,15 @@ impl Core {
             while self.merge_runs(Some(newest), Effort::Worthwhile)? {}
             Ok(())
         };
-        let compacted = run_compaction(&self.home, runs, &task, table_bytes_max, &give_way)?;
+        let compacted = run_compaction(&self.home, &sources, &task, table_bytes_max, &give_way)?;
         self.install_compaction(compacted)?;
         Ok(true)
+    }
+
+    /// What a merge is picked from.
+    fn sources(&self) -> Sources {
+        let (view, visible) = self.view.load();
+        Sources::new(view.memtables(), visible, Arc::clone(&view.version), view.horizon)
     }
 
     /// Flushes have added runs above the inputs meanwhile, and merges of those may have been
@@ -131,7 +137,7 @@ impl Core {
 
     /// A full disk is tried again; after any other failure the manifest or a table may be there or
     /// not, and only a reopen can tell.
-    fn install_failed(&self, error: Error) -> Error {
+    pub(super) fn install_failed(&self, error: Error) -> Error {
         if error.heals() { error } else { self.poison(error) }
     }
 }

@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod feed;
 mod history;
+mod horizon;
 mod maintenance;
 mod open;
 mod probe;
@@ -230,6 +231,35 @@ impl Db {
     /// [`Snapshot::explain`] of the database as it is now.
     pub fn explain(&self, key: &[u8], at: Timestamp) -> Result<Explanation> {
         self.snapshot()?.explain(key, at)
+    }
+
+    /// Gives up what was before `horizon`: from now on, reads and writes of earlier moments are refused with
+    /// [`Error::BelowHorizon`], and merges drop what only those could show. Of each key the newest version
+    /// at or before the horizon stays, so that a floor at any later moment answers as it did. It holds for
+    /// ever, also after a crash, and only goes up: to one that is reached already nothing is done.
+    ///
+    /// Errors: those of [`write`](Db::write); after [`Error::DiskFull`] and [`Error::TooManyFiles`] the
+    /// horizon is the one that it was.
+    ///
+    /// ```
+    /// # use kvtimedb_engine::{Db, Error, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = Db::open(dir.path(), Options::default())?;
+    /// db.put(b"sensor/7", 100, b"19.0")?;
+    /// db.put(b"sensor/7", 200, b"21.5")?;
+    /// db.set_horizon(250)?;
+    /// assert_eq!(db.floor(b"sensor/7", 250)?.unwrap().value, b"21.5");
+    /// assert!(matches!(db.floor(b"sensor/7", 249), Err(Error::BelowHorizon { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_horizon(&self, horizon: Timestamp) -> Result<()> {
+        self.core().set_horizon(horizon)
+    }
+
+    /// The earliest moment that can be read; `None`: any can.
+    pub fn horizon(&self) -> Option<Timestamp> {
+        let horizon = self.core().view.super_version().horizon;
+        (horizon > Timestamp::MIN).then_some(horizon)
     }
 
     /// Writes what is in memory to SSTables. Nothing is lost without it; it shortens the next open.

@@ -18,7 +18,7 @@ use crate::memtable::Memtable;
 use crate::metrics::Metrics;
 use crate::options::{MEMTABLE_BYTES_MAX, MEMTABLE_BYTES_MIN, Options};
 use crate::table::{TableContext, ValueCache};
-use crate::version::{Home, Manifest, ManifestState, Table, Version, VersionSet, directory};
+use crate::version::{Home, Manifest, ManifestState, Marks, Table, Version, VersionSet, directory};
 use crate::wal::WalWriter;
 
 /// An open database, before its threads are started.
@@ -51,7 +51,7 @@ pub(crate) fn open(dir: &Path, options: Options, is_repair: bool) -> Result<Open
             directory::check_no_data(&*fs, dir, &files)?;
             let next_file = directory::next_file(dir, &files, 1)?;
             let home = home(dir, &options, DatabaseId(fs.random()), next_file);
-            (home, Recovered::default())
+            (home, Recovered::none())
         }
         Some(manifest) => {
             let state = manifest.state()?;
@@ -73,12 +73,19 @@ fn home(dir: &Path, options: &Options, database: DatabaseId, next_file: FileId) 
 }
 
 /// What stood in the directory: all of it is in tables now.
-#[derive(Default)]
 struct Recovered {
     tables: Vec<Arc<Table>>,
     last_seq: SeqNo,
     /// What is kept of the log for the change feed.
     kept: Vec<FeedSegment>,
+    horizon: Timestamp,
+}
+
+impl Recovered {
+    /// Of a database that is created.
+    fn none() -> Self {
+        Recovered { tables: Vec::new(), last_seq: 0, kept: Vec::new(), horizon: Timestamp::MIN }
+    }
 }
 
 fn recover(
@@ -93,7 +100,7 @@ fn recover(
     let (flushed, last_seq) = flush_log(home, options.memtable_bytes_max, &log)?;
     tables.extend(flushed);
     let kept = kept_segments(home, files, last_seq, options.feed_bytes_max);
-    Ok(Recovered { tables, last_seq, kept })
+    Ok(Recovered { tables, last_seq, kept, horizon: state.horizon })
 }
 
 /// Removes tables that no edit has named: on a full disk, what failed opens left may be what fills it.
@@ -116,7 +123,7 @@ fn remove_unnamed(home: &Home, log: &Log<'_>) -> Result<()> {
 
 /// Begins a new log and a new manifest over what was recovered.
 fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core>, Receivers)> {
-    let Recovered { tables, last_seq, kept } = recovered;
+    let Recovered { tables, last_seq, kept, horizon } = recovered;
     let version = Version::new(tables).map_err(|what| Error::corruption(&home.dir, 0, what))?;
     let wal_id = home.new_file_id();
     let Home { fs, dir, database, .. } = &home;
@@ -124,7 +131,8 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
     let wal = wal.and_then(|wal| home.sync_dir().map(|()| wal));
     let remove_wal = || drop(fs.remove(&wal_id.wal_path(dir)));
     let wal = wal.inspect_err(|_| remove_wal())?;
-    let versions = VersionSet::begin(home.clone(), version, last_seq, wal_id);
+    let marks = Marks { flushed_seq: last_seq, oldest_wal: wal_id, horizon };
+    let versions = VersionSet::begin(home.clone(), version, marks);
     let versions = versions.inspect_err(|error| {
         // After any other failure the new manifest, which names it, may be the live one.
         if error.heals() {
@@ -135,7 +143,7 @@ fn begin(home: Home, options: Options, recovered: Recovered) -> Result<(Arc<Core
         active: Arc::new(Memtable::new(options.memtable_bytes_max)),
         immutables: Vec::new(),
         version: Arc::clone(versions.version()),
-        horizon: Timestamp::MIN,
+        horizon,
     };
     let (signals, receivers) = Signals::new(wal.sync_handle());
     let writer = Writer { wal, next_seq: last_seq + 1, crowd: 0 };

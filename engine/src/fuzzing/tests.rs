@@ -200,6 +200,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             next_file: FileId(300),
             flushed_seq: 400,
             oldest_wal: FileId(8),
+            horizon: i as i64 - 3,
             removed: edits
                 .iter()
                 .map(|edit: &VersionEdit| edit.added[0].id)

@@ -147,9 +147,12 @@ impl RecordCheck<'_> {
         let Some(mut found) = self.totals else {
             return Err(self.reader.corruption(0, "expected at least one record"));
         };
-        // A table holds no sequence numbers, only their range; and where its bulk begins is a choice.
+        // A table holds no sequence numbers, only their range; where its bulk begins, and how much
+        // garbage is worth a merge, is a choice; and no record tells of a horizon.
         (found.min_seq, found.max_seq) = (expected.min_seq, expected.max_seq);
         found.bulk_min_ts = expected.bulk_min_ts;
+        found.horizon = expected.horizon;
+        (found.stale_min, found.stale_worth) = (expected.stale_min, expected.stale_worth);
         let Some(difference) = difference(expected, &found) else { return Ok(()) };
         let offset = self.reader.footer().properties.offset;
         Err(self.reader.corruption(offset, difference))

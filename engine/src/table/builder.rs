@@ -10,6 +10,7 @@ use super::format::{
 };
 use super::index::IndexBuilder;
 use super::late::LateFence;
+use super::stale::StaleFence;
 use super::stored::StoredChunk;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, WritableFile};
@@ -28,6 +29,8 @@ pub(crate) struct TableBuilder {
     block: BlockBuilder,
     index: IndexBuilder,
     late: LateFence,
+    horizon: Timestamp,
+    stale: StaleFence,
     properties: Option<TableProperties>,
     /// Bytes that follow the `written` ones and are still in memory.
     pending: Vec<u8>,
@@ -48,11 +51,20 @@ impl TableBuilder {
             block: BlockBuilder::new().at("prepare zstd for", &path)?,
             index: IndexBuilder::default(),
             late: LateFence::new(),
+            horizon: Timestamp::MIN,
+            stale: StaleFence::new(Timestamp::MIN),
             properties: None,
             pending: Vec::new(),
             written: 0,
             path,
         })
+    }
+
+    /// What this horizon makes garbage may be missing in the table, of which nothing is written yet.
+    pub(crate) fn under(mut self, horizon: Timestamp) -> Self {
+        self.horizon = horizon;
+        self.stale = StaleFence::new(horizon);
+        self
     }
 
     /// Adds a record, which must come after all that were added.
@@ -103,6 +115,9 @@ impl TableBuilder {
             }
             None => self.no_block(),
         };
+        let stale = std::mem::replace(&mut self.stale, StaleFence::new(self.horizon));
+        properties.horizon = self.horizon;
+        (properties.stale_min, properties.stale_worth) = stale.draw(properties.records);
         let dictionary = match self.block.dictionary() {
             Some(dictionary) => self.write_block(&typed(BlockType::Dictionary, &dictionary))?,
             None => self.no_block(),
@@ -137,12 +152,14 @@ impl TableBuilder {
             self.properties.get_or_insert_with(|| TableProperties::beginning_at(key, ts[0]));
         let rises = ts.is_sorted_by(|a, b| a < b) && (is_first || properties.precede(key, ts[0]));
         assert!(rises, "records of a table rise in (key, ts)");
-        if properties.add_rows(key, ts, tags) || is_first {
+        let mut is_new_key = properties.add_rows(key, ts, tags) || is_first;
+        if is_new_key {
             self.late.add_key(KeyHash::of(key), ts[0]);
         }
         properties.raw_bytes += value_bytes as u64;
-        for &ts in ts {
+        for (&ts, &tag) in ts.iter().zip(tags) {
             self.late.add(ts);
+            self.stale.add(std::mem::take(&mut is_new_key), ts, tag);
         }
     }
 

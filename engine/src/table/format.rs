@@ -4,13 +4,14 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::stale::NEVER;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, Malformed, Result};
 use crate::iter::Record;
 use crate::key::{DatabaseId, FileId, KEY_BYTES_MAX, RunRank, SeqNo, Tag, Timestamp, ValueKind};
 
 /// The format that this build writes and reads.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// The last eight bytes of an SSTable: its name, as a text that `file` and `hexdump` show.
 const MAGIC: [u8; 8] = *b"KVTDBSST";
@@ -141,6 +142,13 @@ pub struct TableProperties {
     /// The late filter passes every key that has records before this. The least timestamp of all
     /// records, where there is no such filter.
     pub bulk_min_ts: Timestamp,
+    /// The horizon under which the table was written: what is missing here because of a horizon is so
+    /// because of this one or of a lower one. The least timestamp: of none.
+    pub horizon: Timestamp,
+    /// No horizon above that one and below this makes a record garbage. The greatest timestamp: none does.
+    pub stale_min: Timestamp,
+    /// From this horizon on enough records are garbage that a merge is worth its cost.
+    pub stale_worth: Timestamp,
     /// No record has a lower sequence number; it tells with the next one which source is newer.
     pub min_seq: SeqNo,
     /// No record has a higher sequence number.
@@ -164,6 +172,9 @@ impl TableProperties {
             min_ts: ts,
             max_ts: ts,
             bulk_min_ts: ts,
+            horizon: Timestamp::MIN,
+            stale_min: NEVER,
+            stale_worth: NEVER,
             min_seq: SeqNo::MAX,
             max_seq: 0,
         }
@@ -174,6 +185,16 @@ impl TableProperties {
         let mut properties = TableProperties::beginning_at(record.key, record.ts);
         properties.add(record);
         properties
+    }
+
+    /// Whether this horizon makes any record garbage that was none when the table was written.
+    pub(crate) fn is_stale_under(&self, horizon: Timestamp) -> bool {
+        self.stale_min <= horizon && self.stale_min != NEVER
+    }
+
+    /// Whether it does so of enough records that a merge is worth its cost.
+    pub(crate) fn is_worth_pruning_under(&self, horizon: Timestamp) -> bool {
+        self.stale_worth <= horizon && self.stale_worth != NEVER
     }
 
     /// Whether a record at this place lies behind all that were taken.
@@ -220,8 +241,9 @@ impl TableProperties {
         }
         put_bytes(out, &self.first_key);
         put_bytes(out, &self.last_key);
-        let times = [self.first_ts, self.last_ts, self.min_ts, self.max_ts, self.bulk_min_ts];
-        for ts in times {
+        let fences = [self.first_ts, self.last_ts, self.min_ts, self.max_ts, self.bulk_min_ts];
+        let stale = [self.horizon, self.stale_min, self.stale_worth];
+        for ts in fences.into_iter().chain(stale) {
             out.extend_from_slice(&ts.to_le_bytes());
         }
         put_varint(out, self.min_seq);
@@ -241,10 +263,15 @@ impl TableProperties {
         let min_ts = input.i64("the least timestamp")?;
         let max_ts = input.i64("the greatest timestamp")?;
         let bulk_min_ts = input.i64("the least timestamp of the bulk")?;
+        let horizon = input.i64("a horizon")?;
+        let stale_min = input.i64("the least horizon of garbage")?;
+        let stale_worth = input.i64("the horizon of much garbage")?;
         let min_seq = input.varint("the least sequence number")?;
         let max_seq = input.varint("the greatest sequence number")?;
         let ordered = (&first_key, first_ts) <= (&last_key, last_ts)
             && (min_ts..=max_ts).contains(&bulk_min_ts)
+            && horizon <= stale_min
+            && stale_min <= stale_worth
             && min_seq <= max_seq;
         if !ordered {
             return Err(input.malformed("ordered ranges of keys, timestamps and sequence numbers"));
@@ -262,6 +289,9 @@ impl TableProperties {
             min_ts,
             max_ts,
             bulk_min_ts,
+            horizon,
+            stale_min,
+            stale_worth,
             min_seq,
             max_seq,
         })

@@ -4,31 +4,26 @@
 //! into the table. So a table also tells from where on the bulk of its records lies, and has a small
 //! filter over the keys that have earlier ones: a floor of the past asks that one instead.
 
+use super::samples::Samples;
 use crate::key::{KeyHash, Timestamp};
 
 /// One record in so many may lie before the bulk.
-const LATE_SHARE: usize = 50;
+const LATE_SHARE: u64 = 50;
 
 /// One key in so many may have records before the bulk. Where more have, as in data that comes in order,
 /// the fence would turn nobody away.
 const LATE_KEYS_SHARE: usize = 4;
 
-/// The most timestamps that are kept to tell where the bulk begins.
-const SAMPLES_MAX: usize = 8192;
-
 /// What is to be known of the records to draw the fence.
 pub(super) struct LateFence {
-    /// One in `stride` of the timestamps.
-    samples: Vec<Timestamp>,
-    stride: u64,
-    records: u64,
+    records: Samples,
     /// Each key with its least timestamp.
     keys: Vec<(KeyHash, Timestamp)>,
 }
 
 impl LateFence {
     pub(super) fn new() -> Self {
-        LateFence { samples: Vec::new(), stride: 1, records: 0, keys: Vec::new() }
+        LateFence { records: Samples::new(), keys: Vec::new() }
     }
 
     /// Takes the first record of a key.
@@ -38,18 +33,7 @@ impl LateFence {
 
     /// Takes a record.
     pub(super) fn add(&mut self, ts: Timestamp) {
-        if self.records.is_multiple_of(self.stride) {
-            if self.samples.len() == SAMPLES_MAX {
-                let mut even = false;
-                self.samples.retain(|_| {
-                    even = !even;
-                    even
-                });
-                self.stride *= 2;
-            }
-            self.samples.push(ts);
-        }
-        self.records += 1;
+        self.records.add(ts);
     }
 
     /// The hashes of all keys.
@@ -60,8 +44,7 @@ impl LateFence {
     /// Where the bulk begins, and the keys that have earlier records; `None` where such a fence would
     /// not pay.
     pub(super) fn draw(mut self) -> Option<(Timestamp, Vec<KeyHash>)> {
-        self.samples.sort_unstable();
-        let bulk_min_ts = *self.samples.get(self.samples.len() / LATE_SHARE)?;
+        let bulk_min_ts = self.records.quantile(1, LATE_SHARE)?;
         let is_late = |&&(_, min_ts): &&(KeyHash, Timestamp)| min_ts < bulk_min_ts;
         let late: Vec<KeyHash> = self.keys.iter().filter(is_late).map(|&(hash, _)| hash).collect();
         (!late.is_empty() && late.len() * LATE_KEYS_SHARE <= self.keys.len())

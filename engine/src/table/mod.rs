@@ -44,8 +44,10 @@ mod late;
 mod place;
 mod probe;
 mod reader;
+mod samples;
 mod scrub;
 mod search;
+mod stale;
 mod stored;
 #[cfg(test)]
 mod tests;

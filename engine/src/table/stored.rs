@@ -4,7 +4,7 @@ use super::chunk::{Chunk, ChunkBytes};
 use super::iter::DecodedChunk;
 use super::reader::TableReader;
 use crate::error::{Error, Malformed, Result};
-use crate::key::{Timestamp, ValueKind};
+use crate::key::{Tag, Timestamp, ValueKind};
 
 /// A chunk in place, of which keys, timestamps and tags are decoded, and values are not.
 pub(crate) struct StoredChunk<'t> {
@@ -39,6 +39,26 @@ impl<'t> StoredChunk<'t> {
 
     pub(crate) fn has_erases(&self) -> bool {
         self.places.tags().iter().any(|tag| tag.kind() == ValueKind::Erase)
+    }
+
+    /// What its first record is.
+    pub(crate) fn first_tag(&self) -> Tag {
+        self.places.tags()[0]
+    }
+
+    /// Whether this horizon makes any record garbage, as far as the chunk tells: what its last record is
+    /// depends on what follows.
+    pub(crate) fn may_be_stale(&self, horizon: Timestamp) -> bool {
+        let stands = |tag: &Tag| tag.kind() != ValueKind::Erase;
+        let mut is_stale = self.places.by_key().map(|(_, ts, tags)| {
+            let early = ts.partition_point(|&ts| ts <= horizon);
+            let (ts, tags) = (&ts[..early], &tags[..early]);
+            let ended =
+                |(&ts, tag): (&Timestamp, &Tag)| tag.kind() == ValueKind::End && ts < horizon;
+            tags.windows(2).any(|pair| pair.iter().all(stands)) || ts.iter().zip(tags).any(ended)
+        });
+        let is_last = self.last().1 <= horizon && self.places.tags().last().is_some_and(stands);
+        is_last || is_stale.any(|is_stale| is_stale)
     }
 
     /// Its rows, decoded.

@@ -1,7 +1,7 @@
 //! A change of the version, as the manifest records it.
 //!
 //! ```text
-//! edit: next file id varint | flushed seq varint | oldest WAL segment varint
+//! edit: next file id varint | flushed seq varint | oldest WAL segment varint | horizon i64
 //!       removed tables: count varint, file id varint each
 //!       added tables: count varint, `table::TableMeta` each
 //! ```
@@ -10,10 +10,10 @@
 
 use crate::coding::{Decoder, put_varint};
 use crate::error::Malformed;
-use crate::key::{FILE_ID_MAX, FileId, SEQ_NO_MAX, SeqNo};
+use crate::key::{FILE_ID_MAX, FileId, SEQ_NO_MAX, SeqNo, Timestamp};
 use crate::table::TableMeta;
 
-/// What an edit says. The three numbers are the state after it, not differences.
+/// What an edit says. The four numbers are the state after it, not differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionEdit {
     /// Every file id given out so far is below this.
@@ -22,6 +22,8 @@ pub struct VersionEdit {
     pub flushed_seq: SeqNo,
     /// The first segment of the log whose operations are not all in tables.
     pub oldest_wal: FileId,
+    /// What was before this moment can't be read any more; the least timestamp where everything can.
+    pub horizon: Timestamp,
     /// Tables that are live no more, or not as a part of their run.
     pub removed: Vec<FileId>,
     /// Tables that are live from now on, or as a part of another run.
@@ -34,6 +36,7 @@ impl VersionEdit {
         put_varint(&mut out, self.next_file.0);
         put_varint(&mut out, self.flushed_seq);
         put_varint(&mut out, self.oldest_wal.0);
+        out.extend_from_slice(&self.horizon.to_le_bytes());
         put_varint(&mut out, self.removed.len() as u64);
         for id in &self.removed {
             put_varint(&mut out, id.0);
@@ -50,6 +53,7 @@ impl VersionEdit {
         let next_file = FileId(input.varint("the next file id")?);
         let flushed_seq = input.varint("the flushed sequence number")?;
         let oldest_wal = FileId(input.varint("the oldest WAL segment")?);
+        let horizon = input.i64("the horizon")?;
         // Counts are not believed: the loops end with the bytes, and nothing is reserved ahead.
         let mut removed = Vec::new();
         for _ in 0..input.varint("a count of removed tables")? {
@@ -66,7 +70,7 @@ impl VersionEdit {
         if next_file.0 >= FILE_ID_MAX || flushed_seq >= SEQ_NO_MAX {
             return Err(input.malformed("file ids and sequence numbers within their range"));
         }
-        Ok(VersionEdit { next_file, flushed_seq, oldest_wal, removed, added })
+        Ok(VersionEdit { next_file, flushed_seq, oldest_wal, horizon, removed, added })
     }
 }
 
@@ -90,6 +94,9 @@ mod tests {
             min_ts: i64::MIN,
             max_ts: i64::MAX,
             bulk_min_ts: i64::MIN,
+            horizon: -1,
+            stale_min: 0,
+            stale_worth: 1,
             min_seq: 4,
             max_seq: 6,
         };
@@ -100,6 +107,7 @@ mod tests {
             next_file: FileId(300),
             flushed_seq: 6,
             oldest_wal: FileId(8),
+            horizon: -1,
             removed: vec![FileId(1), FileId(5)],
             added: vec![table],
         }
@@ -129,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_forged_count_allocates_nothing() {
-        let mut bytes = vec![9, 9, 9];
+        let mut bytes = vec![9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0];
         put_varint(&mut bytes, u64::MAX);
         assert!(VersionEdit::decode(&bytes).is_err());
     }

@@ -20,7 +20,7 @@ pub(crate) use probe::RunProbe;
 pub(crate) use run::{Run, RunCursor, Table};
 #[cfg(any(test, fuzzing))]
 pub(crate) use set::parse_current;
-pub(crate) use set::{Home, VersionSet};
+pub(crate) use set::{Home, Marks, VersionSet};
 pub use set::{Manifest, ManifestState};
 
 use std::collections::BTreeMap;

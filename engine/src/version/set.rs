@@ -20,7 +20,9 @@ use super::edit::VersionEdit;
 use super::run::Table;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{Fs, read_all};
-use crate::key::{CURRENT_NAME, CURRENT_TEMPORARY_NAME, DatabaseId, FileId, FileKind, SeqNo};
+use crate::key::{
+    CURRENT_NAME, CURRENT_TEMPORARY_NAME, DatabaseId, FileId, FileKind, SeqNo, Timestamp,
+};
 use crate::record::{LogKind, RecordReader, RecordType, RecordWriter};
 use crate::table::{TableContext, TableMeta, TableReader};
 
@@ -109,8 +111,20 @@ impl Home {
     }
 }
 
+/// What a manifest says beside the live tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// The tables hold every operation up to this one.
+    pub(crate) flushed_seq: SeqNo,
+    /// The first segment of the log whose operations are not all in tables.
+    pub(crate) oldest_wal: FileId,
+    /// Merges may have dropped what only reads before this moment would show; the least timestamp where nobody
+    /// has allowed them to.
+    pub(crate) horizon: Timestamp,
+}
+
 /// What a manifest says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ManifestState {
     /// The live tables, in the order in which they were added.
     pub tables: Vec<TableMeta>,
@@ -118,8 +132,22 @@ pub struct ManifestState {
     pub flushed_seq: SeqNo,
     /// The first segment of the log whose operations are not all in tables.
     pub oldest_wal: Option<FileId>,
+    /// What was before this moment can't be read any more; the least timestamp where everything can.
+    pub horizon: Timestamp,
     /// Every file id given out so far is below this.
     pub next_file: u64,
+}
+
+impl Default for ManifestState {
+    fn default() -> Self {
+        ManifestState {
+            tables: Vec::new(),
+            flushed_seq: 0,
+            oldest_wal: None,
+            horizon: Timestamp::MIN,
+            next_file: 0,
+        }
+    }
 }
 
 impl ManifestState {
@@ -239,6 +267,12 @@ impl Manifest {
                 }
                 state.tables.push(table.clone());
             }
+            if edit.horizon < state.horizon {
+                let (horizon, found) = (state.horizon, edit.horizon);
+                let what = format!("expected a horizon of at least {horizon}, found {found}");
+                return Err(Error::corruption(&self.path, *offset, what));
+            }
+            state.horizon = edit.horizon;
             state.flushed_seq = edit.flushed_seq;
             state.oldest_wal = Some(edit.oldest_wal);
             state.next_file = edit.next_file.0;
@@ -270,8 +304,7 @@ pub(crate) fn parse_current(text: &[u8]) -> Option<(FileId, DatabaseId)> {
 pub(crate) struct VersionSet {
     home: Home,
     version: Arc<Version>,
-    flushed_seq: SeqNo,
-    oldest_wal: FileId,
+    marks: Marks,
     manifest: RecordWriter,
     manifest_id: FileId,
 }
@@ -279,15 +312,10 @@ pub(crate) struct VersionSet {
 impl VersionSet {
     /// Begins a new manifest with this state and makes it the live one. For a new database, and for
     /// each open of an old one.
-    pub(crate) fn begin(
-        home: Home,
-        version: Version,
-        flushed_seq: SeqNo,
-        oldest_wal: FileId,
-    ) -> Result<Self> {
+    pub(crate) fn begin(home: Home, version: Version, marks: Marks) -> Result<Self> {
         let version = Arc::new(version);
-        let (manifest_id, manifest) = begin_manifest(&home, &version, flushed_seq, oldest_wal)?;
-        Ok(VersionSet { home, version, flushed_seq, oldest_wal, manifest, manifest_id })
+        let (manifest_id, manifest) = begin_manifest(&home, &version, marks)?;
+        Ok(VersionSet { home, version, marks, manifest, manifest_id })
     }
 
     /// The live version.
@@ -297,7 +325,12 @@ impl VersionSet {
 
     /// The tables hold every operation up to this one.
     pub(crate) fn flushed_seq(&self) -> SeqNo {
-        self.flushed_seq
+        self.marks.flushed_seq
+    }
+
+    /// What was before this moment can't be read any more; the least timestamp where everything can.
+    pub(crate) fn horizon(&self) -> Timestamp {
+        self.marks.horizon
     }
 
     /// Makes durable that a flushed memtable is now this table, and that the log is needed from
@@ -308,9 +341,16 @@ impl VersionSet {
         flushed_seq: SeqNo,
         oldest_wal: FileId,
     ) -> Result<Arc<Version>> {
-        assert!(flushed_seq >= self.flushed_seq && oldest_wal >= self.oldest_wal);
+        assert!(flushed_seq >= self.marks.flushed_seq && oldest_wal >= self.marks.oldest_wal);
         let added: Vec<_> = table.into_iter().cloned().collect();
-        self.install(&[], &added, flushed_seq, oldest_wal)
+        self.install(&[], &added, Marks { flushed_seq, oldest_wal, ..self.marks })
+    }
+
+    /// Makes durable that nothing before `horizon` is read any more, which is above the one so far. After
+    /// an error the old state stands.
+    pub(crate) fn install_horizon(&mut self, horizon: Timestamp) -> Result<()> {
+        assert!(horizon > self.marks.horizon);
+        self.install(&[], &[], Marks { horizon, ..self.marks }).map(drop)
     }
 
     /// Makes durable that the records of the `merged` tables are in the `written` ones, and that the
@@ -325,30 +365,30 @@ impl VersionSet {
         let moved_ids = moved.iter().map(|table| table.meta.id);
         let removed: Vec<FileId> = merged.iter().copied().chain(moved_ids).collect();
         let added: Vec<Arc<Table>> = written.iter().chain(moved).cloned().collect();
-        self.install(&removed, &added, self.flushed_seq, self.oldest_wal)
+        self.install(&removed, &added, self.marks)
     }
 
     fn install(
         &mut self,
         removed: &[FileId],
         added: &[Arc<Table>],
-        flushed_seq: SeqNo,
-        oldest_wal: FileId,
+        marks: Marks,
     ) -> Result<Arc<Version>> {
         let version = self.version.with(removed, added).map_err(|what| {
             Error::corruption(&self.manifest_id.manifest_path(&self.home.dir), 0, what)
         })?;
         self.home.sync_dir()?;
         if self.manifest.offset() >= MANIFEST_BYTES_MAX {
-            let begun = begin_manifest(&self.home, &version, flushed_seq, oldest_wal)?;
+            let begun = begin_manifest(&self.home, &version, marks)?;
             let old = std::mem::replace(&mut self.manifest_id, begun.0);
             self.manifest = begun.1;
             let _ = self.home.fs.remove(&old.manifest_path(&self.home.dir));
         } else {
             let edit = VersionEdit {
                 next_file: FileId(self.home.next_file.load(Ordering::Relaxed)),
-                flushed_seq,
-                oldest_wal,
+                flushed_seq: marks.flushed_seq,
+                oldest_wal: marks.oldest_wal,
+                horizon: marks.horizon,
                 removed: removed.to_vec(),
                 added: added.iter().map(|table| table.meta.clone()).collect(),
             };
@@ -356,8 +396,7 @@ impl VersionSet {
             self.manifest.sync()?;
         }
         self.version = Arc::new(version);
-        self.flushed_seq = flushed_seq;
-        self.oldest_wal = oldest_wal;
+        self.marks = marks;
         Ok(Arc::clone(&self.version))
     }
 }
@@ -365,20 +404,16 @@ impl VersionSet {
 /// Writes a manifest that holds the whole state, and makes `CURRENT` name it: file, directory,
 /// temporary `CURRENT`, rename, directory. Nothing stays of what fails before the rename, so that a
 /// full disk does not become fuller with each try.
-fn begin_manifest(
-    home: &Home,
-    version: &Version,
-    flushed_seq: SeqNo,
-    oldest_wal: FileId,
-) -> Result<(FileId, RecordWriter)> {
+fn begin_manifest(home: &Home, version: &Version, marks: Marks) -> Result<(FileId, RecordWriter)> {
     let id = home.new_file_id();
     let path = id.manifest_path(&home.dir);
     let current = home.dir.join(CURRENT_NAME);
     let temporary = home.dir.join(CURRENT_TEMPORARY_NAME);
     let edit = VersionEdit {
         next_file: FileId(home.next_file.load(Ordering::Relaxed)),
-        flushed_seq,
-        oldest_wal,
+        flushed_seq: marks.flushed_seq,
+        oldest_wal: marks.oldest_wal,
+        horizon: marks.horizon,
         removed: Vec::new(),
         added: version.tables().map(|table| table.meta.clone()).collect(),
     };

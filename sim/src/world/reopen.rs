@@ -75,6 +75,7 @@ impl World {
                     match state.ledger.batches_at(found) {
                         Some(batches) if lost || found == expected => {
                             state.ledger.recovered(batches, true);
+                            state.ledger.set_horizon(db.horizon());
                             state.db = Some(db);
                             state.troubled = state.fs.has_faults();
                         }

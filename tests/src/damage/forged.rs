@@ -211,7 +211,8 @@ fn a_manifest_is_held_against_its_own_numbers() {
         ("below next", [&[1], &flushed, &oldest]),
         ("tables up to", [&next, &[0], &oldest]),
     ] {
-        let payload = [fields.concat(), vec![0, 0]].concat();
+        let horizon = i64::MIN.to_le_bytes();
+        let payload = [fields.concat(), horizon.to_vec(), vec![0, 0]].concat();
         let mut record = vec![0; RECORD_HEADER_BYTES];
         record[8..16].copy_from_slice(&(end as u64).to_le_bytes());
         record[16..20].copy_from_slice(&(payload.len() as u32).to_le_bytes());

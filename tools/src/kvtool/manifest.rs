@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::output::{Row, number, number_or_none, text};
-use super::rows::Properties;
+use super::rows::{Properties, horizon_of};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -51,6 +51,7 @@ struct EditRow<'f> {
     next_file: u64,
     flushed_seq: u64,
     oldest_wal: u64,
+    horizon: Option<i64>,
     removed: Vec<u64>,
     added: Vec<u64>,
 }
@@ -63,6 +64,7 @@ impl<'f> EditRow<'f> {
             next_file: edit.next_file.0,
             flushed_seq: edit.flushed_seq,
             oldest_wal: edit.oldest_wal.0,
+            horizon: horizon_of(edit.horizon),
             removed: edit.removed.iter().map(|id| id.0).collect(),
             added: edit.added.iter().map(|table| table.id.0).collect(),
         }
@@ -72,7 +74,7 @@ impl<'f> EditRow<'f> {
 impl Row for EditRow<'_> {
     const KIND: &'static str = "edit";
     const COLUMNS: &'static [&'static str] =
-        &["edit at", "flushed seq", "oldest wal", "next file", "removed", "added"];
+        &["edit at", "flushed seq", "oldest wal", "horizon", "next file", "removed", "added"];
 
     fn cells(&self) -> Vec<Cell> {
         let list = |ids: &[u64]| {
@@ -83,6 +85,7 @@ impl Row for EditRow<'_> {
             number(self.offset),
             number(self.flushed_seq),
             number(self.oldest_wal),
+            number_or_none(self.horizon),
             number(self.next_file),
             list(&self.removed),
             list(&self.added),
@@ -131,6 +134,8 @@ impl Row for TableRow<'_> {
         "last ts",
         "min ts",
         "max ts",
+        "horizon",
+        "stale from",
         "min seq",
         "max seq",
     ];
@@ -150,6 +155,7 @@ struct StateRow<'f> {
     tables: usize,
     flushed_seq: u64,
     oldest_wal: Option<u64>,
+    horizon: Option<i64>,
     next_file: u64,
     torn_at: Option<u64>,
 }
@@ -163,6 +169,7 @@ impl<'f> StateRow<'f> {
             tables: state.tables.len(),
             flushed_seq: state.flushed_seq,
             oldest_wal: state.oldest_wal.map(|id| id.0),
+            horizon: horizon_of(state.horizon),
             next_file: state.next_file,
             torn_at: manifest.torn_at,
         }
@@ -171,8 +178,16 @@ impl<'f> StateRow<'f> {
 
 impl Row for StateRow<'_> {
     const KIND: &'static str = "state";
-    const COLUMNS: &'static [&'static str] =
-        &["database", "edits", "tables", "flushed seq", "oldest wal", "next file", "torn at"];
+    const COLUMNS: &'static [&'static str] = &[
+        "database",
+        "edits",
+        "tables",
+        "flushed seq",
+        "oldest wal",
+        "horizon",
+        "next file",
+        "torn at",
+    ];
     const CARD: bool = true;
 
     fn cells(&self) -> Vec<Cell> {
@@ -182,6 +197,7 @@ impl Row for StateRow<'_> {
             number(self.tables),
             number(self.flushed_seq),
             number_or_none(self.oldest_wal),
+            number_or_none(self.horizon),
             number(self.next_file),
             number_or_none(self.torn_at),
         ]

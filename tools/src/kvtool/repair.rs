@@ -10,6 +10,7 @@ use kvtimedb_engine::{Durability, Options as EngineOptions};
 use serde::Serialize;
 
 use super::output::{Row, number, number_or_none, text};
+use super::rows::horizon_of;
 use super::text::Bytes;
 use super::{CORRUPT, Session, say};
 
@@ -121,6 +122,7 @@ struct RepairRow<'s> {
     tables: u64,
     records: u64,
     operations: u64,
+    horizon: Option<i64>,
     lost: usize,
     notes: &'s [String],
 }
@@ -129,20 +131,22 @@ impl<'s> RepairRow<'s> {
     fn of(salvaged: &'s Salvaged, dry_run: bool) -> Self {
         let Salvaged { tables, records, operations, .. } = *salvaged;
         let (lost, notes) = (salvaged.lost.len(), &salvaged.notes[..]);
-        RepairRow { dry_run, tables, records, operations, lost, notes }
+        let horizon = horizon_of(salvaged.horizon);
+        RepairRow { dry_run, tables, records, operations, horizon, lost, notes }
     }
 }
 
 impl Row for RepairRow<'_> {
     const KIND: &'static str = "repair";
     const COLUMNS: &'static [&'static str] =
-        &["tables", "records", "log operations", "lost ranges"];
+        &["tables", "records", "log operations", "horizon", "lost ranges"];
 
     fn cells(&self) -> Vec<Cell> {
         vec![
             number(self.tables),
             number(self.records),
             number(self.operations),
+            number_or_none(self.horizon),
             number(self.lost as u64),
         ]
     }

@@ -5,7 +5,7 @@ use kvtimedb_engine::Timestamp;
 use kvtimedb_engine::inspect::TableProperties;
 use serde::Serialize;
 
-use super::output::{Row, number, text};
+use super::output::{Row, number, number_or_none, text};
 use super::text::{Bytes, Value};
 
 #[derive(Serialize)]
@@ -29,6 +29,9 @@ pub(super) struct Properties {
     pub(super) last_ts: Timestamp,
     pub(super) min_ts: Timestamp,
     pub(super) max_ts: Timestamp,
+    pub(super) horizon: Option<Timestamp>,
+    pub(super) stale_min: Option<Timestamp>,
+    pub(super) stale_worth: Option<Timestamp>,
     pub(super) min_seq: u64,
     pub(super) max_seq: u64,
 }
@@ -47,12 +50,15 @@ impl Properties {
             last_ts: properties.last_ts,
             min_ts: properties.min_ts,
             max_ts: properties.max_ts,
+            horizon: horizon_of(properties.horizon),
+            stale_min: stale_of(properties.stale_min),
+            stale_worth: stale_of(properties.stale_worth),
             min_seq: properties.min_seq,
             max_seq: properties.max_seq,
         }
     }
 
-    pub(super) fn cells(&self) -> [Cell; 13] {
+    pub(super) fn cells(&self) -> [Cell; 15] {
         [
             number(self.records),
             number(self.keys),
@@ -65,10 +71,22 @@ impl Properties {
             number(self.last_ts),
             number(self.min_ts),
             number(self.max_ts),
+            number_or_none(self.horizon),
+            number_or_none(self.stale_min),
             number(self.min_seq),
             number(self.max_seq),
         ]
     }
+}
+
+/// The least timestamp stands for none.
+pub(super) fn horizon_of(horizon: Timestamp) -> Option<Timestamp> {
+    (horizon > Timestamp::MIN).then_some(horizon)
+}
+
+/// The greatest timestamp stands for no horizon at all.
+fn stale_of(horizon: Timestamp) -> Option<Timestamp> {
+    (horizon < Timestamp::MAX).then_some(horizon)
 }
 
 #[derive(Serialize)]
@@ -106,6 +124,8 @@ impl Row for MetaRow {
         "last ts",
         "min ts",
         "max ts",
+        "horizon",
+        "stale from",
         "min seq",
         "max seq",
     ];

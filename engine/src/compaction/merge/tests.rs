@@ -1,12 +1,13 @@
 use std::cell::Cell;
 
 use super::*;
+use crate::compaction::retention::Outside;
 use crate::error::Error;
-use crate::key::{Tag, ValueType};
+use crate::key::{Tag, ValueKind, ValueType};
 
-/// `key@ts=value`; `key@ts!` is an erase.
+/// `key@ts=value`; `key@ts.` is an end, `key@ts!` an erase.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
+pub(in crate::compaction) struct Row {
     key: String,
     ts: Timestamp,
     tag: Tag,
@@ -18,7 +19,10 @@ impl Row {
         let (key, rest) = word.split_once('@').expect("a row is key@ts=value");
         let (ts, tag, value) = match rest.split_once('=') {
             Some((ts, value)) => (ts, Tag::put(ValueType::Octets), value),
-            None => (rest.strip_suffix('!').expect("an erase is key@ts!"), Tag::ERASE, ""),
+            None => match rest.strip_suffix('!') {
+                Some(ts) => (ts, Tag::ERASE, ""),
+                None => (rest.strip_suffix('.').expect("an end is key@ts."), Tag::END, ""),
+            },
         };
         let ts = ts.parse().expect("a timestamp");
         Row { key: key.to_owned(), ts, tag, value: value.to_owned() }
@@ -36,14 +40,14 @@ impl Row {
 
 /// Rows in chunks: `[a@1=x a@2=y] b@1=z`, where those in brackets are a chunk that is large enough to
 /// be copied, and the others are in chunks of their own that are too small.
-struct Rows {
+pub(in crate::compaction) struct Rows {
     chunks: Vec<(Vec<Row>, bool)>,
     chunk: usize,
     row: usize,
 }
 
 impl Rows {
-    fn parse(line: &str) -> Rows {
+    pub(in crate::compaction) fn parse(line: &str) -> Rows {
         let mut chunks: Vec<(Vec<Row>, bool)> = Vec::new();
         let mut inside = false;
         for word in line.split_whitespace() {
@@ -68,7 +72,7 @@ impl MergeSource for Rows {
         Some((row.key.as_bytes(), row.ts))
     }
 
-    fn chunk(&self) -> Option<(ChunkShape<'_>, &[Row])> {
+    fn chunk(&self, horizon: Timestamp) -> Option<(ChunkShape<'_>, &[Row])> {
         let (rows, is_large) = self.chunks.get(self.chunk)?;
         let last = rows.last().unwrap();
         let shape = ChunkShape {
@@ -76,6 +80,8 @@ impl MergeSource for Rows {
             last_ts: last.ts,
             rows: if *is_large { COPY_ROWS_MIN } else { COPY_ROWS_MIN - 1 },
             raw_bytes: 0,
+            first_tag: rows[0].tag,
+            may_be_stale: rows.iter().any(|row| row.ts <= horizon),
             has_erases: rows.iter().any(|row| row.tag == Tag::ERASE),
         };
         (self.row == 0).then_some((shape, rows))
@@ -102,13 +108,14 @@ impl MergeSource for Rows {
 
 /// What was written, as the cases write it: copied chunks in brackets.
 #[derive(Default)]
-struct Written(Vec<String>);
+pub(in crate::compaction) struct Written(pub(in crate::compaction) Vec<String>);
 
 fn shown(record: &Record<'_>) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes);
     let (key, ts) = (text(record.key), record.ts);
-    if record.tag == Tag::ERASE {
-        return format!("{key}@{ts}!");
+    if record.tag.kind() != ValueKind::Put {
+        let sign = if record.tag == Tag::END { '.' } else { '!' };
+        return format!("{key}@{ts}{sign}");
     }
     format!("{key}@{ts}={}", text(record.value))
 }
@@ -127,10 +134,28 @@ impl MergeSink<Rows> for Written {
     }
 }
 
+/// Rules without a horizon.
+fn rules(drops_erases: bool) -> Rules<'static> {
+    Rules { horizon: Timestamp::MIN, drops_erases, outside: &Nothing }
+}
+
+/// There is no other source.
+struct Nothing;
+
+impl Outside for Nothing {
+    fn may_erase(&self, _: &[u8], _: Timestamp) -> bool {
+        false
+    }
+
+    fn may_hold(&self, _: &[u8], _: Timestamp) -> bool {
+        false
+    }
+}
+
 fn merged(sources: &[&str], drops_erases: bool) -> String {
     let mut sources: Vec<Rows> = sources.iter().map(|line| Rows::parse(line)).collect();
     let mut written = Written::default();
-    merge(&mut sources, &mut written, drops_erases, &|| Ok(())).unwrap();
+    merge(&mut sources, &mut written, &rules(drops_erases), &|| Ok(())).unwrap();
     written.0.join(" ")
 }
 
@@ -193,7 +218,7 @@ fn a_merge_of_huge_values_gives_way_at_each() {
         if calls.get() == 3 { Err(Error::Closed) } else { Ok(()) }
     };
     let mut written = Written::default();
-    let merged = merge(&mut sources, &mut written, false, &give_way);
+    let merged = merge(&mut sources, &mut written, &rules(false), &give_way);
     assert!(matches!(merged, Err(Error::Closed)));
     assert_eq!(written.0.len(), 3);
 }
@@ -210,7 +235,7 @@ fn a_merge_of_small_records_gives_way_too() {
         calls.set(calls.get() + 1);
         Ok(())
     };
-    merge(&mut sources, &mut written, false, &give_way).unwrap();
+    merge(&mut sources, &mut written, &rules(false), &give_way).unwrap();
     assert_eq!(written.0.len(), records);
     assert!(calls.get() >= 3, "{}", calls.get());
 }

@@ -8,6 +8,8 @@ struct CaseTable {
     first: (String, Timestamp),
     last: (String, Timestamp),
     has_erases: bool,
+    /// 0, 1 or 2: has garbage, so much that it is worth a merge.
+    stale: usize,
 }
 
 impl CaseTable {
@@ -20,10 +22,11 @@ impl CaseTable {
         };
         CaseTable {
             name: name.to_owned(),
-            file_bytes: bytes.trim_end_matches('!').parse().expect("a size"),
+            file_bytes: bytes.trim_end_matches(['!', '~']).parse().expect("a size"),
             first: place(first),
             last: place(last),
-            has_erases: bytes.ends_with('!'),
+            has_erases: bytes.contains('!'),
+            stale: bytes.matches('~').count(),
         }
     }
 
@@ -33,6 +36,8 @@ impl CaseTable {
             first: (self.first.0.as_bytes(), self.first.1),
             last: (self.last.0.as_bytes(), self.last.1),
             has_erases: self.has_erases,
+            is_stale: self.stale > 0,
+            is_worth_pruning: self.stale > 1,
         }
     }
 }
@@ -129,7 +134,7 @@ impl Simulation {
     fn table(first: u64, last: u64, file_bytes: u64) -> CaseTable {
         let place = |key: u64| (format!("{key:012}"), 0);
         let (first, last) = (place(first), place(last));
-        CaseTable { name: String::new(), file_bytes, first, last, has_erases: false }
+        CaseTable { name: String::new(), file_bytes, first, last, has_erases: false, stale: 0 }
     }
 
     fn merge(&mut self, effort: Effort) -> bool {

@@ -11,6 +11,9 @@
 //! Ranks are in the manifest. Without one, or where files that it names are gone while others are there
 //! that it doesn't name, tables are ordered by their sequence numbers; among them may be such as had been
 //! merged, whose erased versions are erased no more in the tables that took their place.
+//!
+//! The horizon is in the manifest too, and comes last, as older records are written before. Without one it
+//! is the highest under which a table was written: nothing that is there lacks what only a later one allows.
 
 mod log;
 mod report;
@@ -28,7 +31,8 @@ use crate::db::Db;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::Fs;
 use crate::key::{
-    CURRENT_NAME, DatabaseId, FileId, FileKind, REPAIRING_NAME, SeqNo, ValueKind, ValueRef,
+    CURRENT_NAME, DatabaseId, FileId, FileKind, REPAIRING_NAME, SeqNo, Timestamp, ValueKind,
+    ValueRef,
 };
 use crate::options::Options;
 use crate::record::{LogKind, RecordReader};
@@ -73,7 +77,7 @@ pub fn salvage(options: &Options, from: &Path, to: Option<&Path>) -> Result<Salv
     let segments = directory::wal_segments(&files, plan.oldest_wal.unwrap_or(FileId(0)));
     let mut log = LogSource { fs, dir: from, database, next_seq, damage: None };
     log.read(&segments, plan.oldest_wal, &mut salvaged, &mut |_, op| sink.take(op))?;
-    sink.finish(options, to)?;
+    sink.finish(options, to, salvaged.horizon)?;
     Ok(salvaged)
 }
 
@@ -103,6 +107,7 @@ impl Plan {
             let database = database.at("open", &dir.join(CURRENT_NAME))?;
             return Ok(Plan::without_manifest(fs, dir, database, there, Vec::new(), salvaged));
         };
+        salvaged.horizon = state.horizon;
         let mut described = state.tables;
         let is_named = |id: &FileId| described.iter().any(|table| table.id == *id);
         let strangers: Vec<FileId> = there.iter().copied().filter(|id| !is_named(id)).collect();
@@ -285,11 +290,12 @@ impl Sink {
     }
 
     /// Closes the new database, reads all of it back, and gives it free.
-    fn finish(self, options: &Options, to: Option<&Path>) -> Result<()> {
+    fn finish(self, options: &Options, to: Option<&Path>, horizon: Timestamp) -> Result<()> {
         let (Some(db), Some(to)) = (self.db, to) else { return Ok(()) };
         if !self.batch.is_empty() {
             db.write(self.batch)?;
         }
+        db.set_horizon(horizon)?;
         db.close()?;
         drop(db);
         let (fs, mark, mut error) = (&*options.fs, to.join(REPAIRING_NAME), None);

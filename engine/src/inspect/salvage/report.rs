@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::key::{SEQ_NO_MAX, SeqNo, Timestamp};
 
 /// What came of a salvage.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Salvaged {
     /// Tables of which anything was taken.
     pub tables: u64,
@@ -15,6 +15,9 @@ pub struct Salvaged {
     pub records: u64,
     /// Operations that were taken from the log.
     pub operations: u64,
+    /// The horizon of the new database; the least timestamp where everything can be read. Without a
+    /// manifest it may be lower than it was, but not lower than what merges have dropped.
+    pub horizon: Timestamp,
     /// What could not be taken, in the order in which it was met.
     pub lost: Vec<Lost>,
     /// What is worth to know of the rest.
@@ -59,6 +62,19 @@ pub struct Returns {
 impl Returns {
     /// All of it.
     pub(super) const ANY: Returns = Returns { replaced: true, ended: true, erased: true };
+}
+
+impl Default for Salvaged {
+    fn default() -> Self {
+        Salvaged {
+            tables: 0,
+            records: 0,
+            operations: 0,
+            horizon: Timestamp::MIN,
+            lost: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 impl Lost {

@@ -38,6 +38,7 @@ impl TableSource<'_> {
         let without = |error: &Error| format!("{error}: all records are there without it");
         salvaged.notes.extend(gone_without.iter().map(without));
         salvaged.tables += 1;
+        salvaged.horizon = salvaged.horizon.max(reader.properties().horizon);
         let mut chunks = Vec::new();
         for block in 0..reader.index().len() {
             if let Err(error) = decode_block(&reader, block, &mut chunks) {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use kvtimedb_engine::{Durability, Options};
@@ -64,6 +65,17 @@ pub struct Config {
     /// Where `POST /v1/admin/backup` may make backups, each in a directory below; without it, nowhere
     #[arg(long, env = "KVTIMEDB_BACKUP_DIR", value_name = "DIR")]
     pub backup_dir: Option<PathBuf>,
+
+    /// Give up what is older than this, as 12h or 30d, and its space. Of each key the newest version that
+    /// is as old stays. The clock and the unit of timestamps decide, and what is given up does not come
+    /// back; without it everything is kept
+    #[arg(
+        long,
+        env = "KVTIMEDB_RETENTION",
+        value_name = "DURATION",
+        value_parser = parse_retention
+    )]
+    pub retention: Option<Duration>,
 }
 
 const AFTER_HELP: &str = "\
@@ -102,6 +114,17 @@ impl Config {
     }
 }
 
+/// `250ms`, `10s`, `5m`, `1h`, `7d`.
+fn parse_retention(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || "a duration is a number with ms, s, m, h or d, such as 30d, and above 0".to_owned();
+    if text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let nanos = TsUnit::Ns.parse_duration(text).map_err(|_| wrong())?;
+    (nanos > 0).then(|| Duration::from_nanos(nanos)).ok_or_else(wrong)
+}
+
 /// `1024`, `1024B`, `64KiB`, `64MiB`, `1GiB`.
 fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -132,6 +155,16 @@ mod tests {
         assert_eq!(config.ts_unit, TsUnit::Us);
         assert_eq!(config.options().memtable_bytes_max, 64 << 20);
         assert_eq!(config.options().durability, Durability::Sync);
+    }
+
+    #[test]
+    fn what_is_kept_has_a_unit_and_everything_is_kept_unless_told() {
+        assert_eq!(Config::parse_from(["kvtimedb"]).retention, None);
+        let config = Config::parse_from(["kvtimedb", "--retention", "30d"]);
+        assert_eq!(config.retention, Some(Duration::from_hours(720)));
+        for text in ["", "30", "0d", "-1d", "1.5h", "d", "30 d", "30w", "999999999d"] {
+            assert!(parse_retention(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod metrics;
 mod query;
 mod reject;
 mod request;
+mod retention;
 mod routes;
 mod serve;
 mod shutdown;
@@ -51,6 +52,9 @@ pub fn run(config: &Config) -> Result<()> {
         let server = Server::bind(db.clone(), listen, *ts_unit, backup_dir.clone()).await?;
         let stop = shutdown::first_signal().map_err(Error::Runtime)?;
         announce(&server, &config.data_dir, db.durability());
+        if let Some(kept) = config.retention {
+            tokio::spawn(retention::follow_clock(db.clone(), config.ts_unit, kept));
+        }
         server.serve(stop).await;
         Ok::<_, Error>(())
     })?;

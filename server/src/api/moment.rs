@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 use kvtimedb_engine::Timestamp;
@@ -51,6 +51,12 @@ impl TsUnit {
             TsUnit::Ms => 1_000_000,
             TsUnit::S => NANOS_PER_SECOND,
         }
+    }
+
+    /// How many of it a duration has.
+    pub(crate) fn count(self, duration: Duration) -> u64 {
+        let count = duration.as_nanos() / self.nanos().unsigned_abs();
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 
     /// The current moment.

@@ -16,7 +16,7 @@ use crate::complain;
 /// sync of the manifest, for which writers wait.
 const LAG_PARTS: u32 = 1000;
 const LAG_MIN: Duration = Duration::from_secs(1);
-const LAG_MAX: Duration = Duration::from_secs(60);
+const LAG_MAX: Duration = Duration::from_mins(1);
 
 /// Moves the horizon to `kept` before now, again and again; returns when the database is closed.
 pub(crate) async fn follow_clock(db: Db, unit: TsUnit, kept: Duration) {
@@ -59,7 +59,7 @@ mod tests {
     async fn it_is_moved_until_the_database_is_closed() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(dir.path(), kvtimedb_engine::Options::default()).unwrap();
-        let kept = Duration::from_secs(3600);
+        let kept = Duration::from_hours(1);
         let task = tokio::spawn(follow_clock(db.clone(), TsUnit::S, kept));
         while db.horizon().is_none() {
             sleep(Duration::from_millis(5)).await;

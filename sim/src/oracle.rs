@@ -193,7 +193,7 @@ impl Oracle {
     fn compare_moments(&self, db: &Db, key: &[u8], nth: usize, comparison: &mut Comparison) {
         let name = || shown(key);
         comparison.add(db.latest(key), self.latest(key).as_ref(), || format!("latest {}", name()));
-        self.compare_earlier(db, key, comparison);
+        horizon::compare_earlier(db, key, comparison);
         let since = since(db);
         let moments = self.moments_since(key, since);
         // In no order, some of them twice.

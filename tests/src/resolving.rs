@@ -252,7 +252,7 @@ fn an_erase_of_more_than_a_batch_holds_says_what_to_do() {
     let key = vec![b'k'; KEY_BYTES_MAX];
     let versions = (BATCH_BYTES_MAX / KEY_BYTES_MAX) as i64 + 1;
     for from in [0, versions / 2] {
-        let ops: Vec<_> = (from..from + versions / 2 + 1).map(|ts| Op::put(&key, ts, "")).collect();
+        let ops: Vec<_> = (from..=from + versions / 2).map(|ts| Op::put(&key, ts, "")).collect();
         db.write(batch(&ops)).unwrap();
     }
     let erase = |from, to| db.write(batch(&[Op::erase_between(&key, from, to)]));

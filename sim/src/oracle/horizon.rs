@@ -33,19 +33,18 @@ impl Oracle {
     pub(super) fn moments_since(&self, key: &[u8], since: Timestamp) -> BTreeSet<Timestamp> {
         self.moments(key).into_iter().map(|at| at.max(since)).collect()
     }
+}
 
-    /// What is earlier is refused, and never answered wrongly.
-    pub(super) fn compare_earlier(&self, db: &Db, key: &[u8], comparison: &mut Comparison) {
-        let Some(horizon) = db.horizon() else { return };
-        for at in [Timestamp::MIN, horizon - 1] {
-            match db.floor(key, at) {
-                Err(Error::BelowHorizon { ts, horizon: found }) if (ts, found) == (at, horizon) => {
-                }
-                found => comparison.wrong.push(format!(
-                    "floor {} {at} below the horizon {horizon} is {found:?}",
-                    shown(key)
-                )),
-            }
+/// What is earlier is refused, and never answered wrongly.
+pub(super) fn compare_earlier(db: &Db, key: &[u8], comparison: &mut Comparison) {
+    let Some(horizon) = db.horizon() else { return };
+    for at in [Timestamp::MIN, horizon - 1] {
+        match db.floor(key, at) {
+            Err(Error::BelowHorizon { ts, horizon: found }) if (ts, found) == (at, horizon) => {}
+            found => comparison.wrong.push(format!(
+                "floor {} {at} below the horizon {horizon} is {found:?}",
+                shown(key)
+            )),
         }
     }
 }

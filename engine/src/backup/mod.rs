@@ -238,9 +238,11 @@ impl Copier<'_> {
         let log = Log { fs: self.fs, dir: self.from, files: &files, state: &state };
         let home = self.target.home();
         let (of_log, seq) = flush_log(home, MEMTABLE_BYTES, &log)?;
-        let version = self.version(&state, &of_log, seq).inspect_err(|_| {
-            home.remove_tables(of_log.iter().map(|table| table.meta.id));
-        })?;
+        let version = self.check_erases(&state, &of_log);
+        let version =
+            version.and_then(|()| self.version(&state, &of_log, seq)).inspect_err(|_| {
+                home.remove_tables(of_log.iter().map(|table| table.meta.id));
+            })?;
         let tables = || version.tables().map(|table| &table.meta);
         let count = |outcome| {
             let is_such = |meta: &&TableMeta| self.there.get(&meta.id) == Some(&outcome);
@@ -260,6 +262,26 @@ impl Copier<'_> {
         // From here on the target may name the tables, so that they stay, whatever happens.
         self.target.install(version, seq, state.horizon)?;
         Ok(copied)
+    }
+
+    /// An erase of all that lies before some moment names, below the horizon, what merges had left of it
+    /// by then. Tables from before such a merge hold more, which would come to light in the copy.
+    fn check_erases(&self, state: &ManifestState, of_log: &[Arc<Table>]) -> Result<()> {
+        let now = directory::read_manifest(self.fs, self.from)?.state()?;
+        let erases_below = |table: &Arc<Table>| {
+            table.meta.properties.erases > 0 && table.meta.properties.min_ts <= now.horizon
+        };
+        if !of_log.iter().any(erases_below) {
+            return Ok(());
+        }
+        let is_live = |id: FileId| now.tables.iter().any(|meta| meta.id == id);
+        match state.tables.iter().find(|meta| !is_live(meta.id)) {
+            None => Ok(()),
+            Some(gone) => {
+                let what = "a merge has replaced it since the manifest was read";
+                Err(Error::corruption(&gone.id.table_path(self.from), 0, what))
+            }
+        }
     }
 
     /// What the target is to hold, opened as the next open will.

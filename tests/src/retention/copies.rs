@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvtimedb_engine::fs::{Fs, SimFs};
 use kvtimedb_engine::inspect::salvage;
-use kvtimedb_engine::{Db, Error, Timestamp, backup};
+use kvtimedb_engine::{Db, Error, Timestamp, WriteBatch, backup};
 
 use super::{DIR, open, stepped, versions, write, write_run};
 
@@ -39,6 +39,31 @@ fn checkpoints_backups_and_what_is_restored_have_the_horizon() {
     for dir in ["/restored", "/backup"] {
         assert_has_horizon(&fs, dir);
     }
+}
+
+/// A copy of the tables from before a merge, with the log from after it, brought back what had been
+/// erased: an erase of everything names only the versions that the merge had left.
+#[test]
+fn a_backup_beside_merges_brings_nothing_back_that_was_erased() {
+    let fs = SimFs::new(1);
+    let db = open(&fs);
+    write_run(&db, &versions("a", [5, 9]));
+    db.set_horizon(10).unwrap();
+    let shared: Arc<dyn Fs> = Arc::new(fs.clone());
+    let mut has_erased = false;
+    let copied = backup::backup(&shared, Path::new(DIR), Path::new("/backup"), &mut |_| {
+        if !has_erased {
+            has_erased = true;
+            db.compact().unwrap();
+            let mut batch = WriteBatch::new();
+            batch.erase_between(b"a", Timestamp::MIN, Timestamp::MAX).unwrap();
+            assert_eq!(db.write(batch).unwrap().erased, 1, "the merge has dropped the other one");
+        }
+    });
+    assert_eq!(copied.unwrap().passes, 2);
+    assert_eq!(db.floor(b"a", 10).unwrap(), None);
+    let copy = Db::open("/backup", stepped(&fs)).unwrap();
+    assert_eq!(copy.floor(b"a", 10).unwrap(), None);
 }
 
 #[test]

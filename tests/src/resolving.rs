@@ -280,3 +280,27 @@ fn what_can_be_told_before_the_commit_is_refused_when_it_is_asked_for() {
     let refused = db.write(conditional(&[latest_is(b"k", None)], &[])).unwrap_err();
     assert!(matches!(refused, Error::ConditionFailed { condition: 0 }), "{refused}");
 }
+
+/// Each erase was passed by a search through all sources: a key of a million versions that was erased took
+/// seconds to look up.
+#[test]
+fn a_key_that_was_erased_is_not_searched_once_for_each_of_its_versions() {
+    let db = Db::open(DIR, options(&SimFs::new(3))).unwrap();
+    let key = b"k";
+    for ts in 0..500 {
+        db.put(key, ts, b"v").unwrap();
+    }
+    db.flush().unwrap();
+    let mut batch = WriteBatch::new();
+    batch.erase_between(key, 1, 499).unwrap();
+    assert_eq!(db.write(batch).unwrap().erased, 499);
+    let explained = db.explain(key, Timestamp::MAX).unwrap();
+    assert_eq!(explained.answer.map(|entry| entry.ts), Some(0));
+    assert!(explained.steps.len() < 50, "{} steps", explained.steps.len());
+    let mut rest = WriteBatch::new();
+    rest.erase_between(key, Timestamp::MIN, 0).unwrap();
+    rest.put_rising(key, -7, b"v").unwrap();
+    assert_eq!(db.write(rest).unwrap().assigned, [-7]);
+    db.compact().unwrap();
+    assert_eq!(db.floor(key, Timestamp::MAX).unwrap().map(|entry| entry.ts), Some(-7));
+}

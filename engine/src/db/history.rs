@@ -65,13 +65,18 @@ impl SuperVersion {
         let from = if from == Timestamp::MIN { self.horizon } else { from };
         self.check_horizon(from.min(to))?;
         let wanted = Wanted { key: key.to_vec(), from, to, order };
+        Ok(self.walk(wanted, visible, false))
+    }
+
+    /// What is there of the versions, also before the horizon.
+    pub(super) fn walk(&self, wanted: Wanted, visible: SeqNo, shows_ends: bool) -> History {
         let mut sources = SmallVec::new();
-        if from <= to {
+        if wanted.from <= wanted.to {
             self.origins(&wanted, visible, |origin| {
                 sources.push(Source { origin, versions: Versions::default() });
             });
         }
-        Ok(History { wanted, sources, shows_ends: false })
+        History { wanted, sources, shows_ends }
     }
 
     /// As [`history`](Self::history), with the ends.
@@ -120,6 +125,12 @@ impl History {
     pub fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
         let next = self.next_shown()?;
         Ok(next.map(|(source, index)| self.sources[source].versions.entry(index)))
+    }
+
+    /// The timestamp of the next version.
+    pub(super) fn next_ts(&mut self) -> Result<Option<Timestamp>> {
+        let next = self.next_shown()?;
+        Ok(next.map(|(source, index)| self.sources[source].versions.ts[index]))
     }
 
     /// The source that has the next version to be shown, and its index there.

@@ -14,11 +14,14 @@ use crate::iter::Order;
 use crate::key::{Entry, KeyHash, SeqNo, Tag, Timestamp, ValueKind};
 use crate::lookup::{Lookup, Mode};
 use crate::memtable::{Memtable, MemtableVersion};
-use crate::table::TableVersion;
+use crate::table::{TableVersion, Wanted};
 use crate::version::{Run, Table};
 
 /// The sources that a read meets without allocating.
 const SOURCES_INLINE: usize = 24;
+
+/// So many erases of a key, one behind the other, are passed by a search each.
+const ERASES_SEARCHED: u32 = 8;
 
 /// A source that may hold the floor, by its fences.
 struct Candidate<'v> {
@@ -162,31 +165,54 @@ impl SuperVersion {
         observer: &mut impl Observer,
     ) -> Result<Option<Found<'_>>> {
         self.check_horizon(at)?;
-        let mut bound = at;
-        loop {
-            let Some(found) = self.newest_record(key, bound, visible, observer)? else {
-                return Ok(None);
-            };
-            match found.tag().kind() {
-                ValueKind::Put => return Ok(Some(found)),
-                ValueKind::End => return Ok(None),
-                ValueKind::Erase if found.ts() == Timestamp::MIN => return Ok(None),
-                ValueKind::Erase => bound = found.ts() - 1,
-            }
-        }
+        let found = self.newest_standing(key, at, visible, observer)?;
+        Ok(found.filter(|found| found.tag().kind() == ValueKind::Put))
     }
 
     /// The timestamp of the newest version of `key`, a put or an end.
     pub(super) fn newest_ts(&self, key: &[u8], visible: SeqNo) -> Result<Option<Timestamp>> {
-        let mut bound = Some(Timestamp::MAX);
-        while let Some(at) = bound {
-            let Some(found) = self.newest_record(key, at, visible, &mut ())? else { break };
-            if found.tag().kind() != ValueKind::Erase {
-                return Ok(Some(found.ts()));
-            }
-            bound = found.ts().checked_sub(1);
+        let newest = self.newest_standing(key, Timestamp::MAX, visible, &mut ())?;
+        Ok(newest.map(|found| found.ts()))
+    }
+
+    /// The newest put or end of `key` at or before `bound` that no erase hides.
+    fn newest_standing(
+        &self,
+        key: &[u8],
+        mut bound: Timestamp,
+        visible: SeqNo,
+        observer: &mut impl Observer,
+    ) -> Result<Option<Found<'_>>> {
+        for erases in 1.. {
+            let found = self.newest_record(key, bound, visible, observer)?;
+            let Some(erase) = found.as_ref().filter(|f| f.tag().kind() == ValueKind::Erase) else {
+                return Ok(found);
+            };
+            let before = erase.ts().checked_sub(1);
+            let next = match before {
+                Some(before) if erases >= ERASES_SEARCHED => {
+                    self.standing_ts(key, before, visible)?
+                }
+                before => before,
+            };
+            let Some(next) = next else { return Ok(None) };
+            bound = next;
         }
         Ok(None)
+    }
+
+    /// The timestamp of what a search for [`newest_standing`](Self::newest_standing) would come to. A
+    /// key that was erased has an erase for each of its versions, and to walk along them costs far less
+    /// than a search for each.
+    fn standing_ts(
+        &self,
+        key: &[u8],
+        bound: Timestamp,
+        visible: SeqNo,
+    ) -> Result<Option<Timestamp>> {
+        let (from, order) = (Timestamp::MIN, Order::Descending);
+        let wanted = Wanted { key: key.to_vec(), from, to: bound, order };
+        self.walk(wanted, visible, true).next_ts()
     }
 
     /// The newest record of `key` at or before `bound`, of the newest source that holds one there;

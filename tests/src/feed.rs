@@ -256,6 +256,22 @@ fn a_buffered_operation_shows_when_the_log_is_durable() {
     assert_eq!(reader.seq(), 3);
 }
 
+/// A number that was given out must not come to mean another operation.
+#[test]
+fn a_feed_from_the_present_makes_the_present_durable() {
+    let fs = SimFs::new(0);
+    let background = Background::Stepped;
+    let stepped = |fs: &SimFs| Options { background, ..options(fs, Durability::Buffered) };
+    let db = Db::open(DIR, stepped(&fs)).unwrap();
+    let mut ops = Vec::new();
+    write_some(&db, &mut ops, 5);
+    let present = db.changes(db.visible_seq()).unwrap().seq();
+    let fs = fs.fork();
+    fs.crash(Survival::Synced);
+    let after = Db::open(DIR, stepped(&fs)).unwrap();
+    assert_eq!((present, after.visible_seq()), (5, 5));
+}
+
 #[test]
 fn damage_is_told_and_neither_hides_nor_ends_anything_else() {
     let fs = SimFs::new(0);

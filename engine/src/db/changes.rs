@@ -56,6 +56,9 @@ impl Changes {
         self.core.check_open()?;
         let seq = self.next_seq;
         if seq > self.core.durable_seq() {
+            if let Some(segment) = &mut self.segment {
+                segment.follower.release();
+            }
             return Ok(None);
         }
         while !self.is_at(seq)? {}
@@ -104,6 +107,10 @@ impl Core {
         let last = self.view.visible_seq();
         if since > last {
             return Err(Error::Unwritten { since, last });
+        }
+        // A power loss would give these numbers to other operations, and the caller would not know.
+        if since > self.durable_seq() {
+            self.sync_log()?;
         }
         self.feed.find(since + 1)?;
         Ok(Changes { core: Arc::clone(self), next_seq: since + 1, segment: None })

@@ -82,6 +82,13 @@ impl RecordFollower {
         self.buffer.capacity()
     }
 
+    /// Gives up what a large record has taken, of which nothing is needed any more.
+    pub(crate) fn release(&mut self) {
+        if self.buffer.capacity() > BUFFER_KEEP_BYTES {
+            self.buffer = Vec::new();
+        }
+    }
+
     /// The length of the file, in bytes.
     pub(crate) fn file_bytes(&self) -> Result<u64> {
         self.file.len().at("read", &self.path)
@@ -139,9 +146,7 @@ impl RecordFollower {
     fn read(&mut self, bytes: usize) -> Result<()> {
         let offset = self.place.offset;
         let len = self.file_bytes()?.saturating_sub(offset).min(bytes as u64) as usize;
-        if self.buffer.capacity() > BUFFER_KEEP_BYTES {
-            self.buffer = Vec::new();
-        }
+        self.release();
         self.buffer.clear();
         self.buffer_start = offset;
         // A damaged length may be any that the file has room for.

@@ -63,6 +63,13 @@ impl SegmentFollower {
         self.log.buffer_bytes()
     }
 
+    /// Gives up the memory of a large record, if all of it was shown.
+    pub(crate) fn release(&mut self) {
+        if self.batch.ops_left == 0 {
+            self.log.release();
+        }
+    }
+
     /// The length of the file, in bytes.
     pub(crate) fn file_bytes(&self) -> Result<u64> {
         self.log.file_bytes()

@@ -230,6 +230,9 @@ fn gauges(db: &Db) -> Vec<(&'static str, &'static str, f64)> {
         let help = "Bytes of SSTables written for each byte that flushes wrote, since the open.";
         gauges.push(("write_amplification", help, amplification));
     }
+    if let Some(horizon) = db.horizon() {
+        gauges.push(("horizon", "The timestamp before which nothing is kept.", horizon as f64));
+    }
     gauges
 }
 

@@ -33,7 +33,7 @@ use crate::limits::Charge;
 use crate::request::Request;
 
 /// The most lookups of a request that is one JSON document.
-const LOOKUPS_MAX: usize = 10_000;
+pub(crate) const LOOKUPS_MAX: usize = 10_000;
 
 /// A stretch ends with so many lookups, or so many bytes of keys. The engine shares so many out among two
 /// threads.

@@ -60,7 +60,8 @@ fn body(operation: &Value) -> (&str, String) {
     let Some(content) = operation["requestBody"]["content"].as_object() else {
         return ("", String::new());
     };
-    let (content_type, media) = content.iter().next().unwrap();
+    let mut shown = content.iter().filter(|(_, media)| !media["example"].is_null());
+    let (content_type, media) = shown.next().expect("a body without an example");
     match &media["example"] {
         Value::String(text) => (content_type, text.clone()),
         example => (content_type, example.to_string()),

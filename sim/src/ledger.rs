@@ -184,11 +184,10 @@ impl Ledger {
 
     /// How many batches are there at this sequence number; `None` in the middle of one.
     pub(crate) fn batches_at(&self, seq: SeqNo) -> Option<usize> {
-        if seq == 0 {
-            return Some(0);
-        }
-        let at = self.batches.binary_search_by_key(&seq, |batch| batch.committed.seq);
-        at.ok().map(|index| index + 1)
+        // All that end there: an erase of a range may erase nothing.
+        let batches = self.batches.partition_point(|batch| batch.committed.seq <= seq);
+        let last_seq = batches.checked_sub(1).map_or(0, |last| self.batches[last].committed.seq);
+        (last_seq == seq).then_some(batches)
     }
 
     /// What the first so many batches amount to.

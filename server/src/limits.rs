@@ -35,6 +35,9 @@ pub(crate) struct Limits {
     /// All answers in memory, in bytes. Apart from the requests' budget, so that clients who are slow
     /// to take their answers can't stop writes.
     pub(crate) answers_bytes_max: usize,
+    /// What all bodies that are read while they arrive take of memory, in bytes. Apart from the requests'
+    /// budget, so that clients who send them slowly can't stop writes.
+    pub(crate) uploads_bytes_max: usize,
     /// Long reads at once; further ones wait for their turn.
     pub(crate) reads_max: usize,
     /// Bodies that are read while they arrive, at once; further ones wait for their turn.
@@ -60,6 +63,7 @@ impl Default for Limits {
             body_bytes_max: 64 << 20,
             requests_bytes_max: 256 << 20,
             answers_bytes_max: 256 << 20,
+            uploads_bytes_max: 256 << 20,
             reads_max: 16,
             uploads_max: 16,
             watches_max: 256,

@@ -1,5 +1,6 @@
 //! A bound server, spoken to over TCP byte by byte: what a client library would hide is the point.
 
+mod bulk;
 mod streams;
 
 use std::net::SocketAddr;

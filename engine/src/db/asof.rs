@@ -34,7 +34,7 @@ const NONE: u32 = u32::MAX;
 
 /// The answers to many questions; see [`Snapshot::asof`](crate::Snapshot::asof). In columns: the values lie one
 /// behind the other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AsOf {
     /// For each question which answer is its, or [`NONE`]. Small, because it is written in no order.
     answer_of: Vec<AtomicU32>,
@@ -86,13 +86,15 @@ impl AsOf {
 }
 
 impl SuperVersion {
-    /// Shared out among no more than `threads_max` threads.
+    /// Shared out among no more than `threads_max` threads. `None`: the values of a share came to more than
+    /// `bytes_max`, and are more than one.
     pub(super) fn asof(
         &self,
         lookups: &[(&[u8], Timestamp)],
         visible: SeqNo,
         threads_max: usize,
-    ) -> Result<AsOf> {
+        bytes_max: usize,
+    ) -> Result<Option<AsOf>> {
         if lookups.len() > QUESTIONS_MAX {
             let what = format!("{} lookups at once: the limit is {QUESTIONS_MAX}", lookups.len());
             return Err(Error::InvalidArgument(what));
@@ -101,8 +103,11 @@ impl SuperVersion {
         earliest.map_or(Ok(()), |earliest| self.check_horizon(earliest))?;
         let answer_of: Vec<AtomicU32> = lookups.iter().map(|_| AtomicU32::new(NONE)).collect();
         let of = threads_max.min(1 + lookups.len() / QUESTIONS_PER_THREAD).min(SHARES_MAX);
-        let answer = |number| Answers::of(Share { number, of }, self, visible, lookups, &answer_of);
-        let shares: Result<Vec<Answers>> = std::thread::scope(|scope| {
+        let answer = |number| {
+            let share = Share { number, of };
+            Answers::of(share, self, visible, lookups, &answer_of, bytes_max).transpose()
+        };
+        let shares: Option<Result<Vec<Answers>>> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..of).map(|share| scope.spawn(move || answer(share))).collect();
             let first = std::iter::once(answer(0));
             let others = others.into_iter().map(|other| {
@@ -111,19 +116,21 @@ impl SuperVersion {
             });
             first.chain(others).collect()
         });
-        Ok(AsOf { answer_of, shares: shares? })
+        Ok(shares.transpose()?.map(|shares| AsOf { answer_of, shares }))
     }
 }
 
 impl Answers {
-    /// Answers the questions of a share, and tells each which answer is its.
+    /// Answers the questions of a share, and tells each which answer is its; `None`: there is too much to
+    /// tell.
     fn of(
         share: Share,
         view: &SuperVersion,
         visible: SeqNo,
         lookups: &[(&[u8], Timestamp)],
         answer_of: &[AtomicU32],
-    ) -> Result<Answers> {
+        bytes_max: usize,
+    ) -> Result<Option<Answers>> {
         let memtables = view.memtables().map(|memtable| &**memtable);
         let runs = view.version.runs().iter().map(|run| &**run);
         let mut probes = probe::probes(memtables, runs, visible);
@@ -146,9 +153,12 @@ impl Answers {
                     let answer = (share.number << SHARE_SHIFT) as u32 | number as u32;
                     answer_of[question.number as usize].store(answer, Ordering::Relaxed);
                 }
+                if answers.values.len() > bytes_max && answers.answers.len() > 1 {
+                    return Ok(None);
+                }
             }
         }
-        Ok(answers)
+        Ok(Some(answers))
     }
 
     /// The number of the answer to a question about a key, whose answers begin with number `first`. A

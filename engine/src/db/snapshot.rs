@@ -217,7 +217,33 @@ impl Snapshot {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn asof(&self, lookups: &[(&[u8], Timestamp)]) -> Result<AsOf> {
-        self.view.asof(lookups, self.visible, self.threads_max)
+        let answers = self.view.asof(lookups, self.visible, self.threads_max, usize::MAX)?;
+        // No values have more bytes than there can be.
+        Ok(answers.unwrap_or_default())
+    }
+
+    /// As [`asof`](Snapshot::asof), or `None` once the values of one of its threads come to more than
+    /// `bytes_max` bytes: ask for fewer at once. A single lookup is always answered.
+    ///
+    /// ```
+    /// # use kvtimedb_engine::{Db, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = Db::open(dir.path(), Options::default())?;
+    /// db.put(b"sensor/7", 100, b"19.0")?;
+    /// db.put(b"sensor/8", 200, b"21.5")?;
+    /// let lookups: [(&[u8], i64); 2] = [(b"sensor/8", 250), (b"sensor/7", 150)];
+    /// let snapshot = db.snapshot()?;
+    /// assert!(snapshot.asof_within(&lookups, 8)?.is_some());
+    /// assert!(snapshot.asof_within(&lookups, 7)?.is_none());
+    /// assert!(snapshot.asof_within(&lookups[..1], 1)?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn asof_within(
+        &self,
+        lookups: &[(&[u8], Timestamp)],
+        bytes_max: usize,
+    ) -> Result<Option<AsOf>> {
+        self.view.asof(lookups, self.visible, self.threads_max, bytes_max)
     }
 
     /// Numbers over windows of `every` from `from` on, up to `to`, inclusive; the last window may be

@@ -1,8 +1,11 @@
 //! JSON that clients send, as it is stored and as it is read.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 use kvtimedb_engine::Timestamp;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -24,6 +27,17 @@ pub(crate) fn stored(body: &[u8]) -> Result<Cow<'_, str>, String> {
 /// Well-formed JSON without the white space between its parts. White space in a string is kept; it
 /// can't hold a line break, which JSON has escaped.
 pub(crate) fn compacted(json: &str) -> Result<Cow<'_, str>, String> {
+    // Most values are short, or compact: the search for white space is much quicker than the walk.
+    let bytes = json.as_bytes();
+    let has_parts = matches!(bytes.first(), Some(b'[' | b'{'));
+    let is_shallow = !has_parts || bytes.len() <= 2 * NESTING_MAX;
+    if is_shallow
+        && (bytes.first() == Some(&b'"')
+            || memchr::memchr3(b' ', b'\t', b'\n', bytes).is_none()
+                && memchr::memchr(b'\r', bytes).is_none())
+    {
+        return Ok(Cow::Borrowed(json));
+    }
     let mut compact = String::new();
     let (mut copied, mut depth) = (0, 0);
     let (mut in_string, mut escaped) = (false, false);
@@ -74,4 +88,41 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads a list of no more than `MAX` items, or of one item more, which says that there were too many: what
+/// comes behind it is passed over and takes no memory.
+pub(crate) fn at_most<'de, const MAX: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_seq(AtMost::<MAX, T>(PhantomData))
+}
+
+/// As [`at_most`], for a member that may be missing.
+pub(crate) fn some_at_most<'de, const MAX: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    at_most::<MAX, T, D>(deserializer).map(Some)
+}
+
+struct AtMost<const MAX: usize, T>(PhantomData<T>);
+
+impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::new();
+        while items.len() <= MAX {
+            match list.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(items),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(items)
+    }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Bound;
 
-use kvtimedb_engine::{KeyRange, Timestamp};
+use kvtimedb_engine::{KeyRange, Mode, Timestamp};
 
 use crate::api::moment::{TsFormat, TsUnit};
 use crate::error::{Error, Flaw, Result};
@@ -15,6 +15,25 @@ use crate::query;
 /// How many items a page holds if nothing is said, and at most.
 pub(crate) const LIMIT_DEFAULT: usize = 100;
 pub(crate) const LIMIT_MAX: usize = 10_000;
+
+/// How a lookup may be meant.
+pub(crate) const MODES: &[(&str, Mode)] = &[
+    ("floor", Mode::Floor),
+    ("ceiling", Mode::Ceiling),
+    ("exact", Mode::Exact),
+    ("before", Mode::Before),
+    ("after", Mode::After),
+    ("nearest", Mode::Nearest),
+];
+
+/// What one of these words means.
+pub(crate) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        format!("{text:?} is none of {}", words.join(", "))
+    })
+}
 
 /// The parameters of a query, percent-decoded.
 #[derive(Debug)]
@@ -65,12 +84,8 @@ impl<'q> Params<'q> {
 
     /// One of these words.
     pub(crate) fn one_of<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
-        let Some(text) = self.text(name) else { return Ok(None) };
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        found.map(Some).ok_or_else(|| {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            Error::parameter(name, format!("{text:?} is none of {}", words.join(", ")))
-        })
+        let value = self.text(name).map(|text| word(text, words)).transpose();
+        value.map_err(|detail| Error::parameter(name, detail))
     }
 
     /// A moment.

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvtimedb_engine::{AsOf, Db, Entry, EntryRef, Lookup, Mode, Snapshot, Timestamp, ValueType};
+use kvtimedb_engine::{AsOf, Db, EntryRef, Lookup, Mode, Snapshot, Timestamp, ValueType};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
@@ -19,7 +19,9 @@ use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 use warp::http::{HeaderValue, StatusCode};
 use warp::reply::Response;
 
+use crate::api::json::{moment, some_at_most};
 use crate::api::moment::{TsUnit, UNITS};
+use crate::api::params::{MODES, word};
 use crate::api::stream::{self, PIECE_BYTES, Piece};
 use crate::api::upload::{self, Upload};
 use crate::api::value;
@@ -33,31 +35,22 @@ use crate::limits::Charge;
 use crate::request::Request;
 
 /// The most lookups of a request that is one JSON document.
-pub(crate) const LOOKUPS_MAX: usize = 10_000;
+pub(crate) const ASOF_LOOKUPS_MAX: usize = 10_000;
 
 /// A stretch ends with so many lookups, or so many bytes of keys. The engine shares so many out among two
 /// threads.
 const STRETCH_LOOKUPS_MAX: usize = 32 << 10;
 const STRETCH_KEY_BYTES_MAX: usize = 4 << 20;
 
-/// As many lookups are answered at once as have answers of about so many bytes together, going by those
-/// before.
-const ANSWERS_BYTES: usize = 16 << 20;
+/// As many lookups are answered at once as have answers of so many bytes together: a guess by those before,
+/// and where it is wrong, fewer are asked for.
+const ANSWERS_BYTES: usize = 4 << 20;
 
 /// With how many lookups a request begins, whose answers' size is not known.
 const FIRST_LOOKUPS: usize = 1024;
 
-/// What a stream of lookups takes of the memory for requests.
-const STREAM_BYTES: usize = 24 << 20;
-
-const MODES: [(&str, Mode); 6] = [
-    ("floor", Mode::Floor),
-    ("ceiling", Mode::Ceiling),
-    ("exact", Mode::Exact),
-    ("before", Mode::Before),
-    ("after", Mode::After),
-    ("nearest", Mode::Nearest),
-];
+/// What a stream of lookups takes of the memory for uploads: a stretch, and the answers of two threads.
+const STREAM_BYTES: usize = 14 << 20;
 
 /// What all lookups of a request have in common.
 #[derive(Clone, Copy)]
@@ -112,19 +105,24 @@ impl AsRef<[u8]> for Charged {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
-    lookups: Option<Vec<OneLookup>>,
+struct Document<'a> {
+    #[serde(borrow, default, deserialize_with = "some_at_most::<ASOF_LOOKUPS_MAX, _, _>")]
+    lookups: Option<Vec<OneLookup<'a>>>,
+    #[serde(default, deserialize_with = "some_at_most::<ASOF_LOOKUPS_MAX, _, _>")]
     key: Option<Vec<String>>,
-    at: Option<Vec<Value>>,
+    #[serde(borrow, default, deserialize_with = "some_at_most::<ASOF_LOOKUPS_MAX, _, _>")]
+    at: Option<Vec<&'a RawValue>>,
     mode: Option<String>,
-    max_age: Option<Value>,
+    #[serde(borrow)]
+    max_age: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OneLookup {
+struct OneLookup<'a> {
     key: String,
-    at: Option<Value>,
+    #[serde(borrow)]
+    at: Option<&'a RawValue>,
 }
 
 /// A document that was understood.
@@ -136,10 +134,11 @@ struct Asked {
 
 impl Asked {
     fn parse(body: &[u8], unit: TsUnit) -> Result<Asked> {
-        let document: Document = serde_json::from_slice(body)
+        let document: Document<'_> = serde_json::from_slice(body)
             .map_err(|error| Error::invalid("/body", error.to_string()))?;
-        let moment = |pointer: String, at: Option<&Value>| {
-            moment_of(at, unit).map_err(|detail| Error::invalid(pointer, detail))
+        let moment = |pointer: String, at: Option<&RawValue>| {
+            let at = at.map_or(Ok(Timestamp::MAX), |at| moment(at, unit));
+            at.map_err(|detail| Error::invalid(pointer, detail))
         };
         let in_columns = document.lookups.is_none();
         let lookups: Vec<_> = match (document.lookups, document.key, document.at) {
@@ -147,14 +146,14 @@ impl Asked {
                 check_count(lookups.len())?;
                 let lookups =
                     lookups.into_iter().enumerate().map(|(number, OneLookup { key, at })| {
-                        Ok((key, moment(format!("/body/lookups/{number}/at"), at.as_ref())?))
+                        Ok((key, moment(format!("/body/lookups/{number}/at"), at)?))
                     });
                 lookups.collect::<Result<_>>()?
             }
             (None, Some(keys), Some(at)) if keys.len() == at.len() => {
                 check_count(keys.len())?;
                 let lookups = keys.into_iter().zip(at).enumerate().map(|(number, (key, at))| {
-                    Ok((key, moment(format!("/body/at/{number}"), Some(&at))?))
+                    Ok((key, moment(format!("/body/at/{number}"), Some(at))?))
                 });
                 lookups.collect::<Result<_>>()?
             }
@@ -168,9 +167,14 @@ impl Asked {
             }
         };
         let manner = Manner {
-            mode: mode(document.mode.as_deref())
+            mode: document
+                .mode
+                .map_or(Ok(Mode::default()), |name| word(&name, MODES))
                 .map_err(|detail| Error::invalid("/body/mode", detail))?,
-            max_age: max_age(document.max_age.as_ref(), unit)
+            max_age: document
+                .max_age
+                .map(|age| max_age(age, unit))
+                .transpose()
                 .map_err(|detail| Error::invalid("/body/max_age", detail))?,
         };
         Ok(Asked { lookups, manner, in_columns })
@@ -254,39 +258,26 @@ impl Answered {
 }
 
 fn check_count(lookups: usize) -> Result<()> {
-    if lookups > LOOKUPS_MAX {
+    if lookups > ASOF_LOOKUPS_MAX {
         let detail = format!(
-            "{lookups} lookups: the limit is {LOOKUPS_MAX}; as NDJSON or Arrow there may be any number"
+            "the limit is {ASOF_LOOKUPS_MAX} lookups; as NDJSON or Arrow there may be any number"
         );
         return Err(Error::invalid("/body", detail));
     }
     Ok(())
 }
 
-fn moment_of(at: Option<&Value>, unit: TsUnit) -> Result<Timestamp, String> {
-    match at {
-        None => Ok(Timestamp::MAX),
-        Some(Value::String(text)) => unit.parse_at(text),
-        Some(number) => number.as_i64().ok_or_else(|| {
-            format!("{number} is neither an integer of 64 bits nor a string that says a moment")
-        }),
+/// Reads a duration: a count of units, or a string of what a query may say.
+fn max_age(raw: &RawValue, unit: TsUnit) -> Result<u64, String> {
+    let json = raw.get();
+    if json.starts_with('"') {
+        let text: String = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        return unit.parse_duration(&text);
     }
-}
-
-fn mode(name: Option<&str>) -> Result<Mode, String> {
-    let Some(name) = name else { return Ok(Mode::Floor) };
-    let found = MODES.iter().find(|(other, _)| *other == name).map(|(_, mode)| *mode);
-    found.ok_or_else(|| format!("{name:?} is none of {}", MODES.map(|(name, _)| name).join(", ")))
-}
-
-fn max_age(age: Option<&Value>, unit: TsUnit) -> Result<Option<u64>, String> {
-    match age {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => unit.parse_duration(text).map(Some),
-        Some(number) => number.as_u64().map(Some).ok_or_else(|| {
-            format!("{number} is neither a duration such as 10s nor a whole number of 64 bits")
-        }),
-    }
+    json.parse().map_err(|_| {
+        let shown: String = json.chars().take(40).collect();
+        format!("{shown} is neither a duration such as 10s nor a whole number of 64 bits")
+    })
 }
 
 /// Lookups that are answered while they arrive.
@@ -294,7 +285,7 @@ async fn lookups_stream(request: Request, format: Format) -> Result<Response> {
     let params = request.params(&["mode", "max_age", "key_col", "at_col", "ts_unit"])?;
     let database = request.app.unit;
     let manner = Manner {
-        mode: params.one_of("mode", &MODES)?.unwrap_or(Mode::Floor),
+        mode: params.one_of("mode", MODES)?.unwrap_or_default(),
         max_age: params.duration("max_age", database)?,
     };
     let file = params.one_of("ts_unit", &UNITS)?.unwrap_or(database);
@@ -309,7 +300,7 @@ async fn lookups_stream(request: Request, format: Format) -> Result<Response> {
     let encoding = upload::encoding(&request)?;
     let permit = upload::turn(&request.app).await?;
     let app = Arc::clone(&request.app);
-    let mut charge = app.requests.share();
+    let mut charge = app.uploading.share();
     charge.grow(STREAM_BYTES)?;
     let (sender, upload) = upload::divide();
     tokio::spawn(upload::pass_on(request.body, Arc::clone(&app.limits), sender));
@@ -478,68 +469,56 @@ fn answer_all<'l, K: AsRef<[u8]>>(
     manner: Manner,
     mut show: impl FnMut(usize, &'l (K, Timestamp), Option<EntryRef<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let mut number = 0;
-    let mut len = FIRST_LOOKUPS;
+    let Manner { mode, max_age } = manner;
+    if !matches!(mode, Mode::Floor | Mode::Exact | Mode::Before) {
+        for (number, lookup) in lookups.iter().enumerate() {
+            let found = snapshot.find(lookup.0.as_ref(), Lookup { at: lookup.1, mode, max_age })?;
+            show(number, lookup, found.as_ref().map(EntryRef::from))?;
+        }
+        return Ok(());
+    }
+    let (mut number, mut len) = (0, FIRST_LOOKUPS);
     while number < lookups.len() {
         let some = &lookups[number..lookups.len().min(number + len)];
-        let answers = manner.ask(snapshot, some)?;
+        let Some(floors) = manner.floors(snapshot, some)? else {
+            len = some.len() / 2;
+            continue;
+        };
         let mut bytes = some.len();
         for (at, lookup) in some.iter().enumerate() {
-            let answer = answers.get(at, lookup.1, manner);
+            let answer = floors.get(at).filter(|answer| manner.means(lookup.1, answer.ts));
             bytes += answer.map_or(0, |answer| answer.value.len());
             show(number + at, lookup, answer)?;
         }
         number += some.len();
         let fitting = ANSWERS_BYTES * some.len() / bytes;
-        len = fitting.clamp(1, STRETCH_LOOKUPS_MAX);
+        len = fitting.min(2 * len).clamp(1, STRETCH_LOOKUPS_MAX);
     }
     Ok(())
 }
 
-/// Answers to some lookups.
-enum Answers {
-    Floors(AsOf),
-    Each(Vec<Option<Entry>>),
-}
-
 impl Manner {
-    /// Asks for all at once, where the mode is a floor with a condition, and else for one after the other.
-    fn ask<K: AsRef<[u8]>>(
+    /// The floors from which the answers come, of a mode that is a floor with a condition; `None`: they take
+    /// too much memory, unless there is only one.
+    fn floors<K: AsRef<[u8]>>(
         self,
         snapshot: &Snapshot,
         lookups: &[(K, Timestamp)],
-    ) -> Result<Answers> {
+    ) -> Result<Option<AsOf>> {
         let strict = i64::from(self.mode == Mode::Before);
-        if matches!(self.mode, Mode::Floor | Mode::Exact | Mode::Before) {
-            let bound = |at: Timestamp| at.saturating_sub(strict);
-            let lookups = lookups.iter().map(|(key, at)| (key.as_ref(), bound(*at)));
-            let lookups: Vec<(&[u8], Timestamp)> = lookups.collect();
-            return Ok(Answers::Floors(snapshot.asof(&lookups)?));
-        }
-        let Manner { mode, max_age } = self;
-        let find = |(key, at): &(K, Timestamp)| {
-            Ok(snapshot.find(key.as_ref(), Lookup { at: *at, mode, max_age })?)
-        };
-        lookups.iter().map(find).collect::<Result<_>>().map(Answers::Each)
+        let bound = |at: Timestamp| at.saturating_sub(strict);
+        let lookups = lookups.iter().map(|(key, at)| (key.as_ref(), bound(*at)));
+        let lookups: Vec<(&[u8], Timestamp)> = lookups.collect();
+        Ok(snapshot.asof_within(&lookups, ANSWERS_BYTES)?)
     }
-}
 
-impl Answers {
-    fn get(&self, number: usize, at: Timestamp, manner: Manner) -> Option<EntryRef<'_>> {
-        match self {
-            Answers::Each(entries) => entries[number].as_ref().map(|entry| EntryRef {
-                ts: entry.ts,
-                value_type: entry.value_type,
-                value: &entry.value,
-            }),
-            Answers::Floors(floors) => floors.get(number).filter(|answer| {
-                let is_meant = match manner.mode {
-                    Mode::Exact => answer.ts == at,
-                    Mode::Before => answer.ts < at,
-                    _ => true,
-                };
-                is_meant && manner.max_age.is_none_or(|age| at.abs_diff(answer.ts) <= age)
-            }),
-        }
+    /// Whether a floor answers the lookup of this moment.
+    fn means(self, at: Timestamp, ts: Timestamp) -> bool {
+        let is_meant = match self.mode {
+            Mode::Exact => ts == at,
+            Mode::Before => ts < at,
+            _ => true,
+        };
+        is_meant && self.max_age.is_none_or(|age| at.abs_diff(ts) <= age)
     }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use crate::api::json::{compacted, moment, present};
+use crate::api::json::{at_most, compacted, moment, present};
 use crate::api::moment::TsUnit;
 use crate::error::{Error, FLAWS_MAX, Flaw, Result};
 use crate::handlers::json_line;
@@ -22,9 +22,9 @@ pub(crate) const BATCH_OPS_MAX: usize = 10_000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sent<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "at_most::<BATCH_OPS_MAX, _, _>")]
     ops: Vec<&'a RawValue>,
-    #[serde(borrow, default, rename = "if")]
+    #[serde(borrow, default, rename = "if", deserialize_with = "at_most::<BATCH_OPS_MAX, _, _>")]
     conditions: Vec<&'a RawValue>,
 }
 
@@ -85,7 +85,7 @@ fn parse(body: &[u8], unit: TsUnit) -> Result<WriteBatch> {
     let Sent { ops, conditions } = sent;
     for (len, name) in [(ops.len(), "ops"), (conditions.len(), "if")] {
         if len > BATCH_OPS_MAX {
-            let what = format!("it holds {len}: the limit is {BATCH_OPS_MAX}, split it");
+            let what = format!("it holds more: the limit is {BATCH_OPS_MAX}, split it");
             return Err(Error::invalid(format!("/body/{name}"), what));
         }
     }

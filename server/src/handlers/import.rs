@@ -45,7 +45,7 @@ pub(crate) async fn import(request: Request) -> Result<Response> {
     let encoding = upload::encoding(&request)?;
     let permit = upload::turn(&request.app).await?;
     let app = request.app;
-    let mut charge = app.requests.share();
+    let mut charge = app.uploading.share();
     charge.grow(IMPORT_BYTES)?;
     let (sender, upload) = upload::divide();
     let shared = Arc::clone(&app);

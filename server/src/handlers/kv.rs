@@ -1,12 +1,12 @@
 //! `GET /v1/kv/{key}`: one version of a key.
 
-use kvtimedb_engine::{Entry, Lookup, Mode};
+use kvtimedb_engine::{Entry, Lookup};
 use warp::http::header::{CACHE_CONTROL, ETAG, HeaderName, IF_NONE_MATCH};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use crate::api::moment::TsFormat;
-use crate::api::params::Params;
+use crate::api::params::{MODES, Params};
 use crate::api::value;
 use crate::error::{Error, Result};
 use crate::handlers::{charged, typed_response};
@@ -17,15 +17,6 @@ const MATCHED_TS: HeaderName = HeaderName::from_static("x-matched-ts");
 
 /// What is found may be kept, and must be asked for again by its `ETag`: the next write may change it.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
-
-const MODES: &[(&str, Mode)] = &[
-    ("floor", Mode::Floor),
-    ("ceiling", Mode::Ceiling),
-    ("exact", Mode::Exact),
-    ("before", Mode::Before),
-    ("after", Mode::After),
-    ("nearest", Mode::Nearest),
-];
 
 /// Looks up one version, and answers with it in JSON, or with its bare value.
 pub(crate) async fn get(request: Request) -> Result<Response> {

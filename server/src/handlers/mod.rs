@@ -48,6 +48,8 @@ pub(crate) struct App {
     pub(crate) unit: TsUnit,
     /// Memory for request bodies.
     pub(crate) requests: Arc<Budget>,
+    /// Memory for bodies that are read while they arrive.
+    pub(crate) uploading: Arc<Budget>,
     /// Memory for answers.
     pub(crate) answers: Arc<Budget>,
     pub(crate) metrics: Metrics,
@@ -80,6 +82,7 @@ impl App {
             committed: signal::Sender::new(()),
             stopping: signal::Sender::new(false),
             requests: Budget::new(limits.requests_bytes_max),
+            uploading: Budget::new(limits.uploads_bytes_max),
             answers: Budget::new(limits.answers_bytes_max),
             limits,
         }

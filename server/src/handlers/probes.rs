@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use crate::api::params::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::error::Result;
-use crate::handlers::asof::LOOKUPS_MAX;
+use crate::handlers::asof::ASOF_LOOKUPS_MAX;
 use crate::handlers::batch::BATCH_OPS_MAX;
 use crate::handlers::{App, json_line, json_response, typed_response};
 use crate::request::Request;
@@ -62,7 +62,7 @@ pub(crate) async fn version(Request { app, .. }: Request) -> Result<Response> {
             "value_bytes_max": VALUE_BYTES_MAX,
             "body_bytes_max": app.limits.body_bytes_max,
             "batch_operations_max": BATCH_OPS_MAX,
-            "asof_lookups_max": LOOKUPS_MAX,
+            "asof_lookups_max": ASOF_LOOKUPS_MAX,
             "page_items_default": LIMIT_DEFAULT,
             "page_items_max": LIMIT_MAX,
         },

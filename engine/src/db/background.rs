@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `kvt-write` | the queue of batches | group commits |
 //! | `kvt-flush` | a freeze | flushes, oldest memtable first |
-//! | `kvt-compact` | the open, a flush | merges while the picker finds any that is worth its cost |
+//! | `kvt-compact` | the open, a flush, a new horizon | merges while the picker finds any that is worth its cost |
 //! | | time without writes | merges further |
 //! | `kvt-log` | the growth of the log; time | creates its next segment; syncs it if it is buffered |
 //! | `kvt-scrub` | time | reads all tables again, slowly |

@@ -10,7 +10,7 @@
 //!
 //! Readers take none: they load the [`ReadView`]. Its super-version is swapped by three: a freeze
 //! (under `writer`) adds a memtable, an install (under `versions`) takes one away or changes the
-//! version. Each swap is a compare-and-swap loop that starts from what is there, so a freeze and an
+//! version, a new horizon (under both) changes what may be asked for. Each swap is a compare-and-swap loop that starts from what is there, so a freeze and an
 //! install may meet.
 
 use std::sync::atomic::{AtomicBool, Ordering};

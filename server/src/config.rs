@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use kvtimedb_engine::{Durability, Options};
 
 use crate::api::moment::TsUnit;
+use crate::error::Result;
 
 /// A time-versioned key-value database: ask for a key at a moment, get the newest value written at
 /// or before it.
@@ -99,6 +100,18 @@ pub enum DurabilityMode {
 }
 
 impl Config {
+    /// Refuses options that don't go together.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (unit, kept) = (self.ts_unit, self.retention.unwrap_or_default());
+        if kept.as_nanos().is_multiple_of(unit.nanos().unsigned_abs()) {
+            return Ok(());
+        }
+        let text = format!(
+            "--retention {kept:?} is not a whole number of the unit of timestamps, --ts-unit {unit}"
+        );
+        Err(kvtimedb_engine::Error::InvalidArgument(text).into())
+    }
+
     /// What the engine is to be opened with.
     pub(crate) fn options(&self) -> Options {
         Options {
@@ -165,6 +178,29 @@ mod tests {
         for text in ["", "30", "0d", "-1d", "1.5h", "d", "30 d", "30w", "999999999d"] {
             assert!(parse_retention(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_a_whole_number_of_units() {
+        for (retention, unit, is_fine) in [
+            ("500ms", "s", false),
+            ("1500ms", "s", false),
+            ("999us", "ms", false),
+            ("999ns", "us", false),
+            ("1s", "s", true),
+            ("1ms", "us", true),
+            ("1ns", "ns", true),
+        ] {
+            let args = ["kvtimedb", "--retention", retention, "--ts-unit", unit];
+            let checked = Config::parse_from(args).check();
+            assert_eq!(checked.is_ok(), is_fine, "{retention} {unit}");
+            if let Err(error) = checked {
+                let text = error.to_string();
+                assert!(text.contains("--retention") && text.contains("--ts-unit"), "{text}");
+                assert_eq!(error.exit_code(), 2);
+            }
+        }
+        Config::parse_from(["kvtimedb"]).check().unwrap();
     }
 
     #[test]

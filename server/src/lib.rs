@@ -43,6 +43,7 @@ pub use serve::Server;
 /// process at once, with exit code 130.
 pub fn run(config: &Config) -> Result<()> {
     raise_file_limit();
+    config.check()?;
     // Alive until the end of this function: it listens for the second signal while we flush.
     let runtime = tokio::runtime::Runtime::new().map_err(Error::Runtime)?;
     runtime.block_on(async { shutdown::survive_file_size_limit() }).map_err(Error::Runtime)?;

@@ -30,6 +30,7 @@ mod tests;
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use kvtimedb_engine::{Db, Durability, WAL_SYNC_PERIOD_MS};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -38,6 +39,10 @@ pub use api::moment::TsUnit;
 pub use config::Config;
 pub use error::{Error, Flaw, Result};
 pub use serve::Server;
+
+/// How long reads whose clients are gone may go on once the database is closed. They read snapshots, which the
+/// close does not end.
+const READS_END: Duration = Duration::from_secs(2);
 
 /// Opens the database, serves it until SIGTERM or SIGINT, and closes it. A second signal ends the
 /// process at once, with exit code 130.
@@ -59,6 +64,12 @@ pub fn run(config: &Config) -> Result<()> {
         server.serve(stop).await;
         Ok::<_, Error>(())
     })?;
+    let stopped = stop(&db);
+    runtime.shutdown_timeout(READS_END);
+    stopped
+}
+
+fn stop(db: &Db) -> Result<()> {
     let flushed = db.flush();
     db.close()?;
     flushed?;

@@ -1,4 +1,4 @@
-//! Answers that are made while they are sent.
+//! Answers that are made while they are sent, and large ones that are sent in pieces.
 //!
 //! A piece at a time is made, on a thread that may block, and the thread goes home when the piece is done.
 //! No more than two pieces of an answer wait for its client, and a client that takes none for
@@ -17,12 +17,13 @@ use futures_util::stream;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use warp::Reply;
 use warp::http::StatusCode;
+use warp::http::header::CONTENT_LENGTH;
 use warp::reply::Response;
 
 use crate::complain;
 use crate::error::Result;
 use crate::handlers::{App, typed_response};
-use crate::limits::Charge;
+use crate::limits::{Charge, Limits};
 
 /// A piece is sent when it has come to so many bytes. A single item may be larger.
 pub(crate) const PIECE_BYTES: usize = 64 << 10;
@@ -48,11 +49,88 @@ pub(crate) async fn answer(
     let mut charge = app.answers.share();
     let (fill, first, more) = make(app, &mut charge, fill).await?;
     if !more {
-        return Ok(typed_response(StatusCode::OK, content_type, first));
+        drop(charge);
+        return whole(app, content_type, first);
     }
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(send(Arc::clone(app), sender, charge, fill, first));
+    let (outlet, receiver) = Outlet::open(app)?;
+    tokio::spawn(send(Arc::clone(app), outlet, charge, fill, first));
     Ok(response(content_type, receiver))
+}
+
+/// Answers with bytes that are there already. They are charged to the memory for answers until they are sent, or
+/// nobody takes them.
+pub(crate) fn whole(app: &App, content_type: &'static str, bytes: Vec<u8>) -> Result<Response> {
+    let len = bytes.len();
+    let mut charge = app.answers.share();
+    charge.grow(len)?;
+    if len <= PIECE_BYTES {
+        let bytes = Bytes::from_owner(Held { bytes, _charge: Arc::new(charge) });
+        return Ok(typed_response(StatusCode::OK, content_type, bytes));
+    }
+    let (outlet, receiver) = Outlet::open(app)?;
+    tokio::spawn(async move {
+        let was_taken = outlet.send(bytes).await;
+        drop(charge);
+        if was_taken {
+            outlet.end().await;
+        }
+    });
+    let mut response = response(content_type, receiver);
+    response.headers_mut().insert(CONTENT_LENGTH, len.into());
+    Ok(response)
+}
+
+/// The way of an answer to its connection.
+struct Outlet {
+    pieces: Sender<Piece>,
+    limits: Arc<Limits>,
+    /// Of what is on the way, and stays there with a client that takes nothing and does not go.
+    charge: Arc<Charge>,
+}
+
+/// Bytes, and their share of the memory for answers.
+struct Held {
+    bytes: Vec<u8>,
+    _charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Outlet {
+    fn open(app: &App) -> Result<(Outlet, Receiver<Piece>)> {
+        let mut charge = app.answers.share();
+        // One piece waits while one is sent, each of less than twice the bytes: the rest has no piece of its own.
+        charge.grow(4 * PIECE_BYTES)?;
+        let (pieces, receiver) = mpsc::channel(1);
+        let outlet = Outlet { pieces, limits: Arc::clone(&app.limits), charge: Arc::new(charge) };
+        Ok((outlet, receiver))
+    }
+
+    /// Sends bytes, copied to small pieces: what isn't taken must not hold all of them. `false`: nobody takes
+    /// them.
+    async fn send(&self, bytes: Vec<u8>) -> bool {
+        let count = (bytes.len() / PIECE_BYTES).max(1);
+        for piece in bytes.chunks(bytes.len().div_ceil(count).max(1)) {
+            let held = Held { bytes: piece.to_vec(), _charge: Arc::clone(&self.charge) };
+            if !self.send_piece(Piece::Bytes(Bytes::from_owner(held))).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn end(&self) {
+        // Who has gone needs no end.
+        self.send_piece(Piece::End).await;
+    }
+
+    async fn send_piece(&self, piece: Piece) -> bool {
+        self.pieces.send_timeout(piece, self.limits.write_timeout).await.is_ok()
+    }
 }
 
 /// The answer whose pieces come out of a channel.
@@ -63,7 +141,7 @@ pub(crate) fn response(content_type: &'static str, pieces: Receiver<Piece>) -> R
     response
 }
 
-/// Makes a piece. The charge is of the largest one so far, twice: one waits while one is sent.
+/// Makes a piece. The charge is of the largest one so far, twice: it grows by being moved.
 async fn make<F: Fill>(app: &App, charge: &mut Charge, mut fill: F) -> Result<(F, Vec<u8>, bool)> {
     let (fill, piece, more) = app
         .read(move |_| {
@@ -82,21 +160,18 @@ async fn make<F: Fill>(app: &App, charge: &mut Charge, mut fill: F) -> Result<(F
 /// Sends a piece and makes the next one, until there is none, or nobody takes it.
 async fn send(
     app: Arc<App>,
-    sender: Sender<Piece>,
+    outlet: Outlet,
     mut charge: Charge,
     mut fill: impl Fill,
     mut piece: Vec<u8>,
 ) {
-    let time = app.limits.write_timeout;
     let mut more = true;
     loop {
-        if sender.send_timeout(Piece::Bytes(piece.into()), time).await.is_err() {
+        if !outlet.send(piece).await {
             return;
         }
         if !more {
-            // Who has gone needs no end.
-            let _ = sender.send_timeout(Piece::End, time).await;
-            return;
+            return outlet.end().await;
         }
         match make(&app, &mut charge, fill).await {
             Ok(made) => (fill, piece, more) = made,

@@ -2,13 +2,11 @@
 
 use kvtimedb_engine::{Db, Timestamp, Window};
 use serde_json::{Value, json};
-use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::api::moment::{TsFormat, TsUnit};
-use crate::api::value;
+use crate::api::{stream, value};
 use crate::error::{Error, Result};
-use crate::handlers::{charged, typed_response};
 use crate::request::Request;
 
 /// The most windows of one answer.
@@ -42,7 +40,7 @@ struct Question {
 pub(crate) async fn aggregate(request: Request) -> Result<Response> {
     let question = question(&request)?;
     let text = request.app.read(move |db| windows(db, &question)).await?;
-    Ok(typed_response(StatusCode::OK, "application/json", charged(&request.app, text)?))
+    stream::whole(&request.app, "application/json", text)
 }
 
 fn question(request: &Request) -> Result<Question> {

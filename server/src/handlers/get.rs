@@ -5,9 +5,10 @@ use warp::http::header::{ACCEPT, LOCATION};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
+use crate::api::stream;
 use crate::compat;
 use crate::error::{Error, Result};
-use crate::handlers::{App, charged, json_response};
+use crate::handlers::{App, json_response};
 use crate::request::Request;
 
 /// Looks up what the body asks for, or else the query; a browser that asks for nothing gets the page.
@@ -31,7 +32,7 @@ fn found(app: &App, mut entry: Entry) -> Result<Response> {
         return Err(Error::NotJson);
     }
     entry.value.push(b'\n');
-    Ok(json_response(StatusCode::OK, charged(app, entry.value)?))
+    stream::whole(app, "application/json", entry.value)
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

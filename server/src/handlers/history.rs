@@ -1,15 +1,13 @@
 //! `GET /v1/history/{key}`: the versions of a key, page by page.
 
 use kvtimedb_engine::{Db, Lookup, Order, Snapshot, Timestamp};
-use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::api::cursor::{Cursor, CursorKind};
 use crate::api::moment::{TsFormat, TsUnit};
 use crate::api::page::Page;
-use crate::api::value;
+use crate::api::{stream, value};
 use crate::error::{Error, Result};
-use crate::handlers::{charged, typed_response};
 use crate::request::Request;
 
 const KNOWN: &[&str] =
@@ -37,7 +35,7 @@ struct Question {
 pub(crate) async fn history(request: Request) -> Result<Response> {
     let question = question(&request)?;
     let text = request.app.read(move |db| page(db, &question)).await?;
-    Ok(typed_response(StatusCode::OK, "application/json", charged(&request.app, text)?))
+    stream::whole(&request.app, "application/json", text)
 }
 
 fn question(request: &Request) -> Result<Question> {

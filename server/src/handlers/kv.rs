@@ -7,9 +7,8 @@ use warp::reply::Response;
 
 use crate::api::moment::TsFormat;
 use crate::api::params::{MODES, Params};
-use crate::api::value;
+use crate::api::{stream, value};
 use crate::error::{Error, Result};
-use crate::handlers::{charged, typed_response};
 use crate::request::Request;
 
 /// The timestamp of a value that is sent bare.
@@ -36,7 +35,7 @@ pub(crate) async fn get(request: Request) -> Result<Response> {
         None if raw => return Err(Error::NoValue),
         found => {
             let text = line(&request, key.as_bytes(), found.as_ref(), ts_format);
-            typed_response(StatusCode::OK, "application/json", charged(&request.app, text)?)
+            stream::whole(&request.app, "application/json", text)?
         }
     };
     if let Some(etag) = etag {
@@ -75,8 +74,7 @@ fn bare(request: &Request, entry: Entry, ts_format: TsFormat) -> Result<Response
     let content_type = value::content_type(entry.value_type);
     let mut ts = Vec::new();
     request.app.unit.write(&mut ts, entry.ts, ts_format);
-    let mut response =
-        typed_response(StatusCode::OK, content_type, charged(&request.app, entry.value)?);
+    let mut response = stream::whole(&request.app, content_type, entry.value)?;
     // Without the quotes of JSON.
     if let Ok(ts) = HeaderValue::try_from(String::from_utf8_lossy(&ts).trim_matches('"')) {
         response.headers_mut().insert(MATCHED_TS, ts);

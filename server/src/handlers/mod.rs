@@ -36,7 +36,7 @@ use crate::api::moment::TsUnit;
 use crate::api::upload;
 use crate::error::{Error, Result};
 use crate::jobs::Jobs;
-use crate::limits::{Budget, Charge, Limits};
+use crate::limits::{Budget, Limits};
 use crate::metrics::Metrics;
 use crate::routes::ENDPOINTS;
 
@@ -122,24 +122,6 @@ impl App {
             // The runtime is ending.
             Err(_) => Err(Error::Engine(EngineError::Closed)),
         }
-    }
-}
-
-/// A body that is charged to the memory for answers until it is sent.
-pub(crate) fn charged(app: &App, text: Vec<u8>) -> Result<Bytes> {
-    let mut charge = app.answers.share();
-    charge.grow(text.len())?;
-    Ok(Bytes::from_owner(Answer { text, _charge: charge }))
-}
-
-struct Answer {
-    text: Vec<u8>,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for Answer {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
     }
 }
 

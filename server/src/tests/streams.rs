@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kvtimedb_engine::Error as EngineError;
 use tokio::sync::Mutex;
 use warp::reply::Response;
@@ -142,4 +144,44 @@ async fn a_long_read_waits_for_its_turn_and_not_for_ever() {
     let server = Running::start_with(limits, STREAMS).await;
     let answer = server.request("GET", "/three", "").await;
     assert_eq!(status(&answer), 503, "{answer}");
+}
+
+/// A connection over HTTP/2 whose window takes some of a large answer, and no more until the answer is read.
+async fn http2(server: &Running) -> http2::SendRequest<String> {
+    let stream = TokioIo::new(server.connect().await);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn a_large_answer_that_is_not_taken_is_let_go_of_while_its_connection_lives() {
+    let limits = Limits {
+        write_timeout: Duration::from_millis(100),
+        answers_bytes_max: 24 << 20,
+        ..Limits::default()
+    };
+    let server = Running::start(limits).await;
+    let large = serde_json::json!("x".repeat(16 << 20)).to_string();
+    server.db.put(b"k", 1, ValueRef::json(large.as_bytes())).unwrap();
+    for target in ["/?key=k&timestamp=1", "/v1/kv/k", "/v1/kv/k?raw=1", "/v1/history/k"] {
+        let mut deaf = http2(&server).await;
+        let request = hyper::Request::get(format!("http://x{target}")).body(String::new()).unwrap();
+        let held = deaf.send_request(request).await.unwrap();
+        assert_eq!(held.status(), 200, "{target}");
+        // Two of them are more than the memory for answers.
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+        loop {
+            let answer = server.request("GET", target, "").await;
+            if status(&answer) == 200 {
+                let len = format!("content-length: {}\r\n", body(&answer).len());
+                assert!(answer.contains(&len) && body(&answer).len() >= large.len(), "{target}");
+                break;
+            }
+            assert_eq!(status(&answer), 503, "{target}");
+            assert!(tokio::time::Instant::now() < deadline, "{target}: it is never let go of");
+        }
+        assert!(deaf.ready().await.is_ok(), "the connection lives on");
+        drop(held);
+    }
 }

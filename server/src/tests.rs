@@ -246,6 +246,40 @@ async fn a_value_that_is_not_json_is_not_answered_as_if_it_were() {
 }
 
 #[tokio::test]
+async fn lookups_that_may_walk_far_wait_for_their_turn() {
+    let limits =
+        Limits { reads_max: 0, reads_wait: Duration::from_millis(20), ..Limits::default() };
+    let server = Running::start(limits).await;
+    for (mode, code) in [
+        ("floor", 200),
+        ("exact", 200),
+        ("before", 200),
+        ("ceiling", 503),
+        ("after", 503),
+        ("nearest", 503),
+    ] {
+        let answer = server.request("GET", &format!("/v1/kv/k?at=1&mode={mode}"), "").await;
+        assert_eq!(status(&answer), code, "{mode}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_age_needs_a_moment() {
+    let server = Running::start(Limits::default()).await;
+    for (query, code) in [
+        ("max_age=1h", 400),
+        ("max_age=1h&at=latest", 400),
+        ("max_age=1h&at=now", 200),
+        ("at=latest", 200),
+    ] {
+        let answer = server.request("GET", &format!("/v1/kv/k?{query}"), "").await;
+        assert_eq!(status(&answer), code, "{query}: {answer}");
+        let is_named = answer.contains("\"pointer\":\"/query/max_age\"");
+        assert_eq!(is_named, code == 400, "{query}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let server = Running::start(Limits::default()).await;
     let put = |ts: i32| {

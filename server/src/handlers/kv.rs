@@ -17,13 +17,25 @@ const MATCHED_TS: HeaderName = HeaderName::from_static("x-matched-ts");
 /// What is found may be kept, and must be asked for again by its `ETag`: the next write may change it.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
 
+/// What is asked for.
+struct Question {
+    key: Vec<u8>,
+    lookup: Lookup,
+    raw: bool,
+    ts_format: TsFormat,
+}
+
 /// Looks up one version, and answers with it in JSON, or with its bare value.
 pub(crate) async fn get(request: Request) -> Result<Response> {
-    let params = request.params(&["key", "at", "mode", "max_age", "raw", "ts_format"])?;
-    let key = request.key(&params)?;
-    let lookup = lookup(&params, &request)?;
-    let (raw, ts_format) = (params.flag("raw")?, params.ts_format()?);
-    let found = request.app.db.find(key.as_bytes(), lookup)?;
+    let Question { key, lookup, raw, ts_format } = question(&request)?;
+    let found = match lookup.mode {
+        Mode::Floor | Mode::Exact | Mode::Before => request.app.db.find(&key, lookup)?,
+        // They walk over all that was ended or erased behind the moment.
+        Mode::Ceiling | Mode::After | Mode::Nearest => {
+            let key = key.clone();
+            request.app.read(move |db| Ok(db.find(&key, lookup)?)).await?
+        }
+    };
     let etag = found.as_ref().map(etag);
     if let Some(etag) = &etag
         && has_it(&request.headers, etag)
@@ -34,7 +46,7 @@ pub(crate) async fn get(request: Request) -> Result<Response> {
         Some(entry) if raw => bare(&request, entry, ts_format)?,
         None if raw => return Err(Error::NoValue),
         found => {
-            let text = line(&request, key.as_bytes(), found.as_ref(), ts_format);
+            let text = line(&request, &key, found.as_ref(), ts_format);
             stream::whole(&request.app, "application/json", text)?
         }
     };
@@ -45,12 +57,28 @@ pub(crate) async fn get(request: Request) -> Result<Response> {
     Ok(response)
 }
 
+fn question(request: &Request) -> Result<Question> {
+    let params = request.params(&["key", "at", "mode", "max_age", "raw", "ts_format"])?;
+    Ok(Question {
+        key: request.key(&params)?.into_owned().into_bytes(),
+        lookup: lookup(&params, request)?,
+        raw: params.flag("raw")?,
+        ts_format: params.ts_format()?,
+    })
+}
+
 fn lookup(params: &Params<'_>, request: &Request) -> Result<Lookup> {
     let unit = request.app.unit;
+    let max_age = params.duration("max_age", unit)?;
+    if max_age.is_some() && matches!(params.text("at"), None | Some("latest")) {
+        // Everything is too old for the end of time.
+        let detail = "an age is counted from a moment: give at, such as at=now";
+        return Err(Error::parameter("max_age", detail));
+    }
     Ok(Lookup {
         at: params.at("at", unit)?.unwrap_or(i64::MAX),
         mode: params.one_of("mode", MODES)?.unwrap_or_default(),
-        max_age: params.duration("max_age", unit)?,
+        max_age,
     })
 }
 

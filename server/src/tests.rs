@@ -279,6 +279,53 @@ async fn an_age_needs_a_moment() {
     }
 }
 
+/// The timestamps of a page of `k`, and the parameter for the next one.
+async fn page(server: &Running, query: &str) -> (Vec<i64>, Option<String>) {
+    let answer = server.request("GET", &format!("/v1/history/k?limit=2&{query}"), "").await;
+    assert_eq!(status(&answer), 200, "{query}: {answer}");
+    let page: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+    let items = page["items"].as_array().unwrap().iter();
+    let next = page["next"].as_str().map(|next| format!("{query}&cursor={next}"));
+    (items.map(|item| item["ts"].as_i64().unwrap()).collect(), next)
+}
+
+#[tokio::test]
+async fn pages_of_a_history_go_on_while_the_horizon_moves() {
+    let server = Running::start(Limits::default()).await;
+    for ts in (10..=80).step_by(10) {
+        server.db.put(b"k", ts, b"1").unwrap();
+    }
+    let queries = ["order=asc", "order=asc&entry=1", "order=desc", "order=desc&entry=1", "from=25"];
+    let mut next = Vec::new();
+    // Nothing lies before this; then what was shown, and then all that was.
+    server.db.set_horizon(15).unwrap();
+    for (query, expected) in queries.iter().zip([[20, 30], [10, 20], [80, 70], [80, 70], [30, 40]])
+    {
+        let (shown, cursor) = page(&server, query).await;
+        assert_eq!(shown, expected, "{query}");
+        next.push(cursor.unwrap());
+    }
+    server.db.set_horizon(45).unwrap();
+    for (query, expected) in next.iter_mut().zip([[50, 60], [50, 60], [60, 50], [60, 50]]) {
+        let (shown, cursor) = page(&server, query).await;
+        assert_eq!(shown, expected, "{query}");
+        let cursor = cursor.map(|cursor| cursor.rsplit_once("cursor=").unwrap().1.to_owned());
+        if let Some(cursor) = cursor {
+            *query = format!("{}cursor={cursor}", query.split("cursor=").next().unwrap());
+        } else {
+            query.clear();
+        }
+    }
+    assert_eq!(
+        status(&server.request("GET", &format!("/v1/history/k?{}", next[4]), "").await),
+        410
+    );
+    server.db.set_horizon(85).unwrap();
+    for query in next[..4].iter().filter(|query| !query.is_empty()) {
+        assert_eq!(page(&server, query).await, (vec![], None), "{query}");
+    }
+}
+
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let server = Running::start(Limits::default()).await;

@@ -79,7 +79,7 @@ fn page(db: &Db, question: &Question) -> Result<Vec<u8>> {
         });
         last = Some(entry.ts);
     }
-    let (from, to) = question.rest();
+    let (from, to) = question.rest(snapshot.horizon());
     let mut timeline = snapshot.timeline(key, from, to, *order)?;
     while let Some((ts, value)) = timeline.next()? {
         if value.is_none() && !deleted {
@@ -113,16 +113,29 @@ fn page(db: &Db, question: &Question) -> Result<Vec<u8>> {
 
 impl Question {
     /// The range without what earlier pages have shown.
-    fn rest(&self) -> (Timestamp, Timestamp) {
-        const NOTHING: (Timestamp, Timestamp) = (1, 0);
-        match (self.behind, self.order) {
-            (None, _) => (self.from, self.to),
+    fn rest(&self, horizon: Option<Timestamp>) -> (Timestamp, Timestamp) {
+        // It lies before no horizon.
+        const NOTHING: (Timestamp, Timestamp) = (Timestamp::MAX, Timestamp::MAX - 1);
+        let rest = match (self.behind, self.order) {
+            (None, _) => Some((self.from, self.to)),
             (Some(behind), Order::Ascending) => {
-                behind.checked_add(1).map_or(NOTHING, |next| (self.from.max(next), self.to))
+                behind.checked_add(1).map(|next| (self.from.max(next), self.to))
             }
             (Some(behind), Order::Descending) => {
-                behind.checked_sub(1).map_or(NOTHING, |next| (self.from, self.to.min(next)))
+                behind.checked_sub(1).map(|next| (self.from, self.to.min(next)))
             }
+        };
+        let Some((from, to)) = rest else { return NOTHING };
+        match horizon {
+            // The beginning of time is the beginning of what is kept, which moves between pages.
+            Some(horizon) if self.from == Timestamp::MIN && horizon <= self.to => {
+                if to < horizon {
+                    NOTHING
+                } else {
+                    (from.max(horizon), to)
+                }
+            }
+            _ => (from, to),
         }
     }
 }
@@ -138,7 +151,9 @@ fn value_before(
         _ => question.from,
     };
     let entry = snapshot.find(&question.key, Lookup::floor(from))?;
-    Ok(entry.filter(|entry| entry.ts < from))
+    // Where the beginning has moved, an earlier page may have shown it.
+    let is_new = |ts| question.behind.is_none_or(|behind| ts < behind);
+    Ok(entry.filter(|entry| entry.ts < from && is_new(entry.ts)))
 }
 
 fn write_item(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {

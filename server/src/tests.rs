@@ -236,13 +236,20 @@ async fn head_tells_the_length_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_not_json_is_not_answered_as_if_it_were() {
+async fn text_is_answered_as_json_and_octets_are_not() {
     let server = Running::start(Limits::default()).await;
-    let mut batch = WriteBatch::new();
-    batch.put(b"k", 1, ValueRef::octets(b"\xff")).unwrap();
-    server.db.write(batch).unwrap();
-    let answer = server.exchange(GET_K).await;
-    assert_eq!(status(&answer), 406, "{answer}");
+    for (value, code, answered) in [
+        (ValueRef::octets(b"1"), 406, None),
+        (ValueRef::text("plain \"text\"\n"), 200, Some("\"plain \\\"text\\\"\\n\"\n")),
+        (ValueRef::text(""), 200, Some("\"\"\n")),
+    ] {
+        let mut batch = WriteBatch::new();
+        batch.put(b"k", 1, value).unwrap();
+        server.db.write(batch).unwrap();
+        let answer = server.exchange(GET_K).await;
+        assert_eq!(status(&answer), code, "{answer}");
+        assert!(answered.is_none_or(|text| body(&answer) == text), "{answer}");
+    }
 }
 
 #[tokio::test]

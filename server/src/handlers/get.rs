@@ -5,7 +5,7 @@ use warp::http::header::{ACCEPT, LOCATION};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
-use crate::api::stream;
+use crate::api::{stream, value};
 use crate::compat;
 use crate::error::{Error, Result};
 use crate::handlers::{App, json_response};
@@ -27,12 +27,19 @@ pub(crate) async fn get(mut request: Request) -> Result<Response> {
     }
 }
 
-fn found(app: &App, mut entry: Entry) -> Result<Response> {
-    if entry.value_type != ValueType::Json {
-        return Err(Error::NotJson);
-    }
-    entry.value.push(b'\n');
-    stream::whole(app, "application/json", entry.value)
+fn found(app: &App, entry: Entry) -> Result<Response> {
+    let mut json = match entry.value_type {
+        ValueType::Json => entry.value,
+        ValueType::Text => {
+            let text = String::from_utf8(entry.value).map_err(|_| Error::NotJson)?;
+            let mut json = Vec::with_capacity(text.len() + 3);
+            value::write_text(&mut json, &text);
+            json
+        }
+        ValueType::Octets => return Err(Error::NotJson),
+    };
+    json.push(b'\n');
+    stream::whole(app, "application/json", json)
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

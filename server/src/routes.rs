@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -179,7 +180,9 @@ async fn answer<B: Buf>(
     let time = endpoint.time(&app.limits);
     let body = Box::pin(body.map(|chunk| chunk.map(whole)));
     let request = Request { app, path, segment_start, query, headers, body };
-    let outcome = within(time, handler(request)).await;
+    // A handler shares nothing that a panic could leave half done: the engine guards itself.
+    let handler = AssertUnwindSafe(within(time, handler(request))).catch_unwind();
+    let outcome = handler.await.unwrap_or(Err(Error::Panicked));
     let response = outcome.unwrap_or_else(|error| reject::response(&error, &caller));
     count(Some((endpoint_no, method_no)), response)
 }

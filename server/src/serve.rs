@@ -2,21 +2,19 @@
 //!
 //! warp's own server has no bound on connections, on slow clients or on its shutdown, so its filters
 //! are served from here. A connection goes: permit → accept → first bytes under a deadline → HTTP/1
-//! or HTTP/2 with their own time limits → each request with an id of its own, its panics caught. At
-//! shutdown the listener closes first, then requests under way may finish, and after
-//! [`Limits::drain`] the rest is cut off.
+//! or HTTP/2 with their own time limits → each request with an id of its own. At shutdown the
+//! listener closes first, then requests under way may finish, and after [`Limits::drain`] the rest is
+//! cut off.
 
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use hyper::body::{Body, Incoming};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -38,7 +36,6 @@ use crate::complain;
 use crate::error::{Error, Result};
 use crate::handlers::App;
 use crate::limits::Limits;
-use crate::reject::{self, Caller};
 use crate::request::{REQUEST_ID, named};
 use crate::routes::{self, Endpoint};
 use crate::socket::Socket;
@@ -220,7 +217,7 @@ fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// One request's answer, whatever its handler does.
+/// One request's answer.
 fn answer<S>(
     service: &S,
     mut request: Request<Incoming>,
@@ -231,14 +228,9 @@ where
 {
     let is_head = request.method() == Method::HEAD;
     let request_id = named(request.headers_mut());
-    let caller = Caller::of(request.uri().path(), request.headers());
-    // A handler shares nothing that a panic could leave half done: the engine guards itself.
-    let handler = AssertUnwindSafe(service.call(request)).catch_unwind();
+    let answered = service.call(request);
     async move {
-        let mut response = match handler.await {
-            Ok(Ok(response)) => response,
-            Err(_panic) => reject::response(&Error::Panicked, &caller),
-        };
+        let Ok(mut response) = answered.await;
         if response.status().is_client_error() || response.status().is_server_error() {
             refused.store(true, Ordering::Relaxed);
         }

@@ -26,6 +26,7 @@ const GET_K: &str = "GET /?key=k&timestamp=7 HTTP/1.1\r\nHost: x\r\n\r\n";
 
 struct Running {
     db: Db,
+    app: Arc<App>,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -47,7 +48,7 @@ impl Running {
         let task = tokio::spawn(server.serve(async {
             let _ = stopped.await;
         }));
-        Running { db, address, stop, task, _dir: dir }
+        Running { db, app, address, stop, task, _dir: dir }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -431,12 +432,14 @@ async fn a_panic_is_an_answer_and_hurts_nobody_else() {
         },
     ];
     let server = Running::start_with(Limits::default(), BROKEN).await;
-    for path in ["/panic", "/read"] {
+    for (path, counted) in [("/panic", 1), ("/read", 2)] {
         let answer = server.request("GET", path, "").await;
         assert_eq!(status(&answer), 500, "{answer}");
         let problem: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
         assert_eq!(problem["code"], "internal_error");
         assert_eq!(problem["detail"], "Internal server error");
+        let page = server.app.metrics.page();
+        assert_eq!(page.matches("status=\"500\"} 1\n").count(), counted, "{page}");
         assert_eq!(status(&server.request("GET", "/fine", "").await), 200);
     }
 }

@@ -110,6 +110,15 @@ pub enum Error {
     #[error("Too much data is under way, try again")]
     Overloaded,
 
+    /// An import ended early: what came before stays.
+    #[error("{source}; the {imported} rows before are imported")]
+    Partly {
+        /// Why.
+        source: Box<Error>,
+        /// How many rows were committed.
+        imported: u64,
+    },
+
     /// As many jobs wait as may.
     #[error("Too many jobs wait already, try again when one is done")]
     TooManyJobs,

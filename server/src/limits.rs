@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+
+/// How long an upload waits for memory, and how often it looks.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
+const MEMORY_LOOK: Duration = Duration::from_millis(10);
 
 /// The bounds of the HTTP front. The defaults are the server's; tests have shorter ones.
 #[derive(Clone, Debug)]
@@ -113,6 +118,20 @@ impl Charge {
     /// As [`grow`](Charge::grow), to `bytes` in all; it never shrinks.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<()> {
         self.grow(bytes.saturating_sub(self.bytes))
+    }
+
+    /// As [`grow_to`](Charge::grow_to), and waits a while for others to give theirs back: only on a thread
+    /// that may block.
+    pub(crate) fn grow_to_in_time(&mut self, bytes: usize) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match self.grow_to(bytes) {
+                Err(Error::Overloaded) if begun.elapsed() < MEMORY_WAIT => {
+                    thread::sleep(MEMORY_LOOK);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 

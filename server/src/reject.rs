@@ -111,6 +111,14 @@ struct Cause {
 fn cause(error: &Error) -> Cause {
     let (status, code) = match error {
         Error::Engine(error) => return engine_cause(error),
+        Error::Partly { source, imported } => {
+            let Cause { status, code, detail } = cause(source);
+            let detail = format!(
+                "{detail}; of this import, the {imported} rows before are imported: send all again, which \
+                 changes nothing of them"
+            );
+            return Cause { status, code, detail };
+        }
         Error::BadRequest(_)
         | Error::MissingFields(_)
         | Error::InvalidTypes(_)
@@ -193,10 +201,13 @@ fn engine_cause(error: &EngineError) -> Cause {
 /// Whether the same request may do better in a moment, without anyone doing anything.
 fn worth_a_retry(error: &Error) -> bool {
     use EngineError::{Busy, Closed, TooManyFiles};
-    matches!(
-        error,
-        Error::Overloaded | Error::TooManyJobs | Error::Engine(Busy | Closed | TooManyFiles { .. })
-    )
+    match error {
+        Error::Partly { source, .. } => worth_a_retry(source),
+        Error::Overloaded
+        | Error::TooManyJobs
+        | Error::Engine(Busy | Closed | TooManyFiles { .. }) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

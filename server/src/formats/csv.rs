@@ -1,15 +1,14 @@
 //! Comma-separated values, RFC 4180, with a header that names the columns.
 
-use std::cell::Cell;
-use std::io::{self, Read};
-use std::rc::Rc;
+use std::io::{ErrorKind, Read};
 
-use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+use csv_core::{ReadRecordResult, Reader};
 
 use super::fields::{self, Layout, TYPE_COLUMN, utf8};
 use super::ndjson::write_number;
 use super::{ROW_BYTES_MAX, Row, Sink, read_failed};
 use crate::error::{Error, Result};
+use crate::limits::Charge;
 
 /// How many rows are shown by one call.
 const ROWS: usize = 4096;
@@ -17,54 +16,65 @@ const ROWS: usize = 4096;
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 256 << 10;
 
+/// The most fields of a record.
+const FIELDS_MAX: usize = 4096;
+
 /// Reads records. It holds one of them.
 pub(crate) struct CsvReader<R> {
-    reader: Reader<Limited<R>>,
+    input: R,
+    parser: Reader,
+    /// What was read; what lies before `parsed` was taken apart.
+    buffer: Vec<u8>,
+    parsed: usize,
+    record: Record,
     layout: Layout,
-    /// How far the reader may read before it has its next record.
-    read_to: Rc<Cell<u64>>,
     /// Once the header was read.
     columns: Option<Columns>,
-    record: ByteRecord,
     decoded: Vec<u8>,
+    charge: Charge,
 }
 
-/// Where in a record the fields are.
+/// The fields of a record, one behind the other.
+struct Record {
+    bytes: Vec<u8>,
+    /// Where each of the fields ends, as far as there are some.
+    ends: Vec<usize>,
+    fields: usize,
+    /// The line where it begins.
+    line: u64,
+}
+
+impl Record {
+    fn get(&self, field: usize) -> &[u8] {
+        let start = field.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[field]]
+    }
+}
+
+/// Where in a record the fields are, of which there are `count`.
 #[derive(Clone, Copy)]
 struct Columns {
+    count: usize,
     key: usize,
     ts: usize,
     value: Option<usize>,
     value_type: Option<usize>,
 }
 
-/// An input that ends with an error where the parser would collect more than a row may have.
-struct Limited<R> {
-    input: R,
-    position: u64,
-    read_to: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.position > self.read_to.get() {
-            return Err(io::Error::other(Error::BadRequest(format!(
-                "a record is longer than {ROW_BYTES_MAX} bytes: is a quote open?"
-            ))));
-        }
-        let read = self.input.read(buffer)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
 impl<R: Read> CsvReader<R> {
-    pub(crate) fn new(input: R, layout: Layout) -> Self {
-        let read_to = Rc::new(Cell::new(ROW_BYTES_MAX as u64));
-        let input = Limited { input, position: 0, read_to: Rc::clone(&read_to) };
-        let reader = ReaderBuilder::new().buffer_capacity(READ_BYTES).from_reader(input);
-        let (record, decoded) = (ByteRecord::new(), Vec::new());
-        CsvReader { reader, layout, read_to, columns: None, record, decoded }
+    pub(crate) fn new(input: R, layout: Layout, charge: Charge) -> Self {
+        let record = Record { bytes: vec![0; 4096], ends: vec![0; FIELDS_MAX], fields: 0, line: 1 };
+        CsvReader {
+            input,
+            parser: Reader::new(),
+            buffer: Vec::with_capacity(READ_BYTES),
+            parsed: 0,
+            record,
+            layout,
+            columns: None,
+            decoded: Vec::new(),
+            charge,
+        }
     }
 
     pub(crate) fn read(&mut self, sink: &mut Sink<'_>) -> Result<bool> {
@@ -74,34 +84,92 @@ impl<R: Read> CsvReader<R> {
         };
         self.columns = Some(columns);
         for _ in 0..ROWS {
-            let begun = self.reader.position().byte();
-            self.read_to.set(begun + (ROW_BYTES_MAX + READ_BYTES) as u64);
-            match self.reader.read_byte_record(&mut self.record) {
-                Ok(false) => return Ok(false),
-                Ok(true) => {
-                    let line = self.record.position().map_or(0, ::csv::Position::line);
-                    sink(line, columns.row(&self.record, &self.layout, &mut self.decoded))?;
-                }
-                Err(error) => {
-                    let line = error.position().map_or(0, ::csv::Position::line);
-                    sink(line, Err(recoverable(error)?))?;
-                }
+            if !self.read_record()? {
+                return Ok(false);
             }
+            sink(self.record.line, columns.row(&self.record, &self.layout, &mut self.decoded))?;
         }
         Ok(true)
     }
 
+    /// Reads the next record; `false`: there is none.
+    fn read_record(&mut self) -> Result<bool> {
+        self.record.fields = 0;
+        self.record.line = self.parser.line();
+        let mut len = 0;
+        loop {
+            if self.parsed == self.buffer.len() {
+                self.fill()?;
+            }
+            let Record { bytes, ends, fields, line } = &mut self.record;
+            let (outcome, parsed, written, ended) = self.parser.read_record(
+                &self.buffer[self.parsed..],
+                &mut bytes[len..],
+                &mut ends[*fields..],
+            );
+            self.parsed += parsed;
+            len += written;
+            *fields += ended;
+            match outcome {
+                ReadRecordResult::Record => return Ok(true),
+                ReadRecordResult::End => return Ok(false),
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull => self.make_room()?,
+                ReadRecordResult::OutputEndsFull => {
+                    return Err(Error::BadRequest(format!(
+                        "line {line}: a record has more than {FIELDS_MAX} fields"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Reads more; where there is none, the buffer is empty, which tells the parser so.
+    fn fill(&mut self) -> Result<()> {
+        self.parsed = 0;
+        self.buffer.resize(READ_BYTES, 0);
+        let read = loop {
+            match self.input.read(&mut self.buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => break outcome.map_err(read_failed)?,
+            }
+        };
+        self.buffer.truncate(read);
+        Ok(())
+    }
+
+    /// Makes room for more of a record: twice as much, but not more than a row may have.
+    fn make_room(&mut self) -> Result<()> {
+        let Record { bytes, line, .. } = &mut self.record;
+        let len = bytes.len();
+        if len >= ROW_BYTES_MAX {
+            return Err(Error::BadRequest(format!(
+                "line {line}: a record is longer than {ROW_BYTES_MAX} bytes: is a quote open?"
+            )));
+        }
+        let grown = (2 * len).min(ROW_BYTES_MAX);
+        self.charge.grow_to_in_time(grown + self.decoded.capacity())?;
+        bytes.reserve_exact(grown - len);
+        bytes.resize(grown, 0);
+        Ok(())
+    }
+
     fn read_header(&mut self) -> Result<Columns> {
-        let header = self.reader.byte_headers().map_err(failed)?;
-        let find = |name: &str| header.iter().position(|column| column == name.as_bytes());
+        // An empty file has an empty header.
+        self.read_record()?;
+        let record = &self.record;
+        let header: Vec<&[u8]> = (0..record.fields).map(|field| record.get(field)).collect();
+        let find = |name: &str| header.iter().position(|column| *column == name.as_bytes());
         let required = |name: &str| {
             find(name).ok_or_else(|| {
-                let header: Vec<_> = header.iter().map(fields::shown).take(20).collect();
+                let header: Vec<_> =
+                    header.iter().map(|column| fields::shown(column)).take(20).collect();
                 let header = header.join(", ");
                 Error::BadRequest(format!("line 1: there is no column `{name}` among {header}"))
             })
         };
         Ok(Columns {
+            count: header.len(),
             key: required(&self.layout.key)?,
             ts: required(&self.layout.ts)?,
             value: self.layout.value.as_deref().map(required).transpose()?,
@@ -110,31 +178,17 @@ impl<R: Read> CsvReader<R> {
     }
 }
 
-/// What is wrong with one record, where the next one can be read.
-fn recoverable(error: ::csv::Error) -> Result<String> {
-    match error.kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            Ok(format!("there are {len} fields, and {expected_len} columns"))
-        }
-        _ => Err(failed(error)),
-    }
-}
-
-fn failed(error: ::csv::Error) -> Error {
-    match error.into_kind() {
-        ErrorKind::Io(error) => read_failed(error),
-        other => Error::BadRequest(format!("the CSV can't be read: {other:?}")),
-    }
-}
-
 impl Columns {
     fn row<'a>(
         self,
-        record: &'a ByteRecord,
+        record: &'a Record,
         layout: &Layout,
         decoded: &'a mut Vec<u8>,
     ) -> Result<Row<'a>, String> {
-        let field = |column: usize| record.get(column).unwrap_or_default();
+        if record.fields != self.count {
+            return Err(format!("there are {} fields, and {} columns", record.fields, self.count));
+        }
+        let field = |column: usize| record.get(column);
         let key = utf8(field(self.key), "the key")?.as_bytes();
         let ts = layout.clock.text(utf8(field(self.ts), "the timestamp")?.trim())?;
         let Some(value) = self.value else { return Ok(Row { key, ts, value: None }) };

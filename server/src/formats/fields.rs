@@ -8,6 +8,7 @@ use kvtimedb_engine::{ValueRef, ValueType};
 use serde_json::value::RawValue;
 
 use super::clock::Clock;
+use crate::api::json::compacted;
 
 /// In formats where all values are text: the column that says of each what it holds.
 pub(crate) const TYPE_COLUMN: &str = "value_type";
@@ -67,7 +68,7 @@ impl TextAs {
     ) -> Result<Option<ValueRef<'a>>, String> {
         out.clear();
         match self {
-            TextAs::Json => Ok(Some(ValueRef::json(json(text)?))),
+            TextAs::Json => Ok(Some(ValueRef::json(json(text, out)?))),
             TextAs::Text => Ok(Some(ValueRef::text(utf8(text, "the value")?))),
             TextAs::Octets => {
                 STANDARD.decode_vec(text, out).map_err(|error| {
@@ -93,15 +94,26 @@ pub(super) fn text_of(value: Option<ValueRef<'_>>) -> (&'static str, Cow<'_, [u8
     }
 }
 
-/// The JSON text in a field, without the blanks around it.
-fn json(text: &[u8]) -> Result<&[u8], String> {
+/// The JSON text in a field, as it is stored.
+fn json<'a>(text: &'a [u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], String> {
     match serde_json::from_slice::<&RawValue>(text) {
-        Ok(value) => Ok(value.get().as_bytes()),
+        Ok(value) => stored(value, out),
         Err(error) => Err(format!(
             "the value {} is not JSON ({error}): quote it, or say value_type=text",
             shown(text)
         )),
     }
+}
+
+/// JSON as it is stored. `out` is where it is made, if it has to be.
+pub(super) fn stored<'a>(json: &'a RawValue, out: &'a mut Vec<u8>) -> Result<&'a [u8], String> {
+    Ok(match compacted(json.get())? {
+        Cow::Borrowed(json) => json.as_bytes(),
+        Cow::Owned(json) => {
+            *out = json.into_bytes();
+            out
+        }
+    })
 }
 
 /// The text in a field that must be text.

@@ -19,6 +19,7 @@ pub(crate) use self::clock::Clock;
 pub(crate) use self::encoding::{Encoder, Encoding, decoder};
 pub(crate) use self::fields::{Layout, TextAs};
 use crate::error::{Error, Result};
+use crate::limits::Charge;
 
 /// The largest row as text, in bytes: a value and a key of the largest size, and what is written around them.
 /// Each byte of a control character takes six.
@@ -76,15 +77,16 @@ pub(crate) type Sink<'s> = dyn FnMut(u64, Result<Row<'_>, String>) -> Result<()>
 /// Reads rows from bytes.
 pub(crate) enum RowReader<R> {
     Ndjson(ndjson::NdjsonReader<R>),
-    Csv(csv::CsvReader<R>),
+    Csv(Box<csv::CsvReader<R>>),
     Arrow(arrow::ArrowReader<R>),
 }
 
 impl<R: Read> RowReader<R> {
-    pub(crate) fn new(format: Format, input: R, layout: Layout) -> Self {
+    /// A reader whose buffer grows with `charge`, if it has to hold a long row.
+    pub(crate) fn new(format: Format, input: R, layout: Layout, charge: Charge) -> Self {
         match format {
-            Format::Ndjson => RowReader::Ndjson(ndjson::NdjsonReader::new(input, layout)),
-            Format::Csv => RowReader::Csv(csv::CsvReader::new(input, layout)),
+            Format::Ndjson => RowReader::Ndjson(ndjson::NdjsonReader::new(input, layout, charge)),
+            Format::Csv => RowReader::Csv(Box::new(csv::CsvReader::new(input, layout, charge))),
             Format::Arrow => RowReader::Arrow(arrow::ArrowReader::new(input, layout)),
         }
     }

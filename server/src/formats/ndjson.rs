@@ -11,19 +11,17 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::clock::Clock;
-use super::fields::{Layout, TYPE_COLUMN, utf8};
+use super::fields::{self, Layout, TYPE_COLUMN, TextAs, utf8};
 use super::{ROW_BYTES_MAX, Row, Sink, read_failed};
 use crate::api::value;
 use crate::error::{Error, Result};
+use crate::limits::Charge;
 
 /// The members that stand in place of the value and of the key where these are octets, in base64.
 const VALUE_BASE64: &str = "value_base64";
 const KEY_BASE64: &str = "key_base64";
 /// The member that says that the key ends.
 const END: &str = "end";
-
-/// What the type of a value says where the value stands for text.
-const TEXT: &str = "text";
 
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -38,17 +36,31 @@ pub(crate) struct NdjsonReader<R> {
     searched: usize,
     line: u64,
     decoded: Decoded,
+    charge: Charge,
 }
 
 impl<R: Read> NdjsonReader<R> {
-    pub(crate) fn new(input: R, layout: Layout) -> Self {
-        let buffer = Vec::with_capacity(2 * READ_BYTES);
-        NdjsonReader { input, layout, buffer, searched: 0, line: 0, decoded: Decoded::default() }
+    pub(crate) fn new(input: R, layout: Layout, charge: Charge) -> Self {
+        let (buffer, decoded) = (Vec::with_capacity(2 * READ_BYTES), Decoded::default());
+        NdjsonReader { input, layout, buffer, searched: 0, line: 0, decoded, charge }
+    }
+
+    /// Appends room to be read into. The buffer doubles, but not far beyond the longest line.
+    fn make_room(&mut self) -> Result<()> {
+        let len = self.buffer.len() + READ_BYTES;
+        if len > self.buffer.capacity() {
+            let doubled = 2 * self.buffer.capacity();
+            let grown = doubled.min(ROW_BYTES_MAX + 2 * READ_BYTES).max(len);
+            self.charge.grow_to_in_time(grown + self.decoded.value.capacity())?;
+            self.buffer.reserve_exact(grown - self.buffer.len());
+        }
+        self.buffer.resize(len, 0);
+        Ok(())
     }
 
     pub(crate) fn read(&mut self, sink: &mut Sink<'_>) -> Result<bool> {
         let start = self.buffer.len();
-        self.buffer.resize(start + READ_BYTES, 0);
+        self.make_room()?;
         let read = loop {
             match self.input.read(&mut self.buffer[start..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -118,8 +130,7 @@ struct Members<'de> {
     ts: Option<Timestamp>,
     value: Option<&'de RawValue>,
     value_base64: Option<Cow<'de, str>>,
-    /// Whether the value is a string that stands for text, and not for JSON.
-    is_text: bool,
+    value_type: Option<Cow<'de, str>>,
     end: bool,
 }
 
@@ -143,16 +154,21 @@ impl Members<'_> {
         };
         let ts = self.ts.ok_or_else(|| missing(&layout.ts))?;
         let Some(name) = &layout.value else { return Ok(Row { key, ts, value: None }) };
-        let value = match (self.value, &self.value_base64, self.end) {
-            (Some(json), None, false) if self.is_text => {
-                let text: String = serde_json::from_str(json.get())
-                    .map_err(|_| format!("the member `{name}` is not a string, as text is"))?;
-                decoded.value = text.into_bytes();
-                Some(ValueRef { value_type: ValueType::Text, bytes: &decoded.value })
+        let said = self.value_type.as_deref().unwrap_or_default();
+        let text_as = layout.text_as.of_field(said.as_bytes())?;
+        let is_said = |other| !said.is_empty() && text_as == other;
+        let value = match (self.value, &self.value_base64, self.end || is_said(TextAs::End)) {
+            (Some(json), None, false) => {
+                // What is no string is JSON, unless its row says that it is a string.
+                let is_string = json.get().starts_with('"') || !said.is_empty();
+                let text_as = if is_string { text_as } else { TextAs::Json };
+                Some(value_of(name, json, text_as, &mut decoded.value)?)
             }
-            (Some(json), None, false) => Some(ValueRef::json(json.get().as_bytes())),
-            (None, Some(octets), false) => {
+            (None, Some(octets), false) if said.is_empty() || is_said(TextAs::Octets) => {
                 Some(ValueRef::octets(decode(VALUE_BASE64, octets, &mut decoded.value)?))
+            }
+            (None, Some(_), false) => {
+                return Err(format!("`{VALUE_BASE64}` is octets, and {TYPE_COLUMN} is {said}"));
             }
             (None, None, true) => None,
             (None, None, false) => return Err(missing(name)),
@@ -164,6 +180,25 @@ impl Members<'_> {
         };
         Ok(Row { key, ts, value })
     }
+}
+
+/// The value that the member `name` stands for. `out` is where it is made, if it has to be.
+fn value_of<'a>(
+    name: &str,
+    json: &'a RawValue,
+    text_as: TextAs,
+    out: &'a mut Vec<u8>,
+) -> Result<ValueRef<'a>, String> {
+    if text_as == TextAs::Json {
+        return Ok(ValueRef::json(fields::stored(json, out)?));
+    }
+    let text: String = serde_json::from_str(json.get())
+        .map_err(|_| format!("the member `{name}` is not a string, as its {TYPE_COLUMN} says"))?;
+    if text_as == TextAs::Octets {
+        return Ok(ValueRef::octets(decode(name, &text, out)?));
+    }
+    *out = text.into_bytes();
+    Ok(ValueRef { value_type: ValueType::Text, bytes: out })
 }
 
 fn decode<'a>(name: &str, text: &str, out: &'a mut Vec<u8>) -> Result<&'a [u8], String> {
@@ -200,9 +235,7 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
                 Member::Value => members.value = Some(map.next_value()?),
                 Member::KeyBase64 => members.key_base64 = Some(map.next_value_seed(Text)?),
                 Member::ValueBase64 => members.value_base64 = Some(map.next_value_seed(Text)?),
-                Member::ValueType => {
-                    members.is_text = map.next_value_seed(Text)? == TEXT;
-                }
+                Member::ValueType => members.value_type = Some(map.next_value_seed(Text)?),
                 Member::End => members.end = map.next_value()?,
                 Member::Other => drop(map.next_value::<IgnoredAny>()?),
             }

@@ -2,6 +2,7 @@ use kvtimedb_engine::ValueType;
 
 use super::*;
 use crate::api::moment::TsUnit;
+use crate::limits::Budget;
 
 /// A row as it was shown: key, timestamp, and the value's type and the value.
 type Owned = (Vec<u8>, Timestamp, Option<(ValueType, Vec<u8>)>);
@@ -19,6 +20,10 @@ fn layout() -> Layout {
     }
 }
 
+fn unbounded() -> Charge {
+    Budget::new(usize::MAX).share()
+}
+
 /// Gives few bytes at a time.
 struct Trickle<'a>(&'a [u8], usize);
 
@@ -33,7 +38,7 @@ impl Read for Trickle<'_> {
 
 fn read_as(format: Format, bytes: &[u8], layout: Layout) -> Shown {
     let mut rows = Vec::new();
-    let mut reader = RowReader::new(format, Trickle(bytes, 7), layout);
+    let mut reader = RowReader::new(format, Trickle(bytes, 7), layout, unbounded());
     let mut sink = |line, row: Result<Row<'_>, String>| {
         let row = row.map(|row| {
             let value = row.value;
@@ -157,6 +162,11 @@ fn lines_that_are_no_rows_are_named_and_the_others_are_read() {
         (r#"{"key":"k","ts":1,"value":1,"end":true}"#, "leave all out but one"),
         (r#"{"key":"k","ts":1,"value_base64":"?"}"#, "not base64"),
         (r#"{"key":"k","key_base64":"aw==","ts":1,"value":1}"#, "leave one out"),
+        (r#"{"key":"k","ts":1,"value":"on","value_type":"TEXT"}"#, "`TEXT`: it must be json, text"),
+        (r#"{"key":"k","ts":1,"value":1,"value_type":"text"}"#, "is not a string"),
+        (r#"{"key":"k","ts":1,"value":"?","value_type":"octets"}"#, "not base64"),
+        (r#"{"key":"k","ts":1,"value":"on","value_type":"end"}"#, "leave all out but one"),
+        (r#"{"key":"k","ts":1,"value_base64":"aw==","value_type":"json"}"#, "is octets"),
     ] {
         let text = format!("{good}\n\n{line}\r\n{good}");
         let flaws = flaws(Format::Ndjson, &text);
@@ -165,6 +175,55 @@ fn lines_that_are_no_rows_are_named_and_the_others_are_read() {
     }
     let flaws = flaws(Format::Ndjson, [good.as_bytes(), b"\n{\"key\":\"\xff\"}\n"].concat());
     assert!(flaws[0].1.contains("not UTF-8"), "{flaws:?}");
+}
+
+#[test]
+fn strings_in_ndjson_are_what_their_type_says() {
+    let text = concat!(
+        "{\"key\":\"k\",\"ts\":1,\"value\":\"b24=\"}\n",
+        "{\"key\":\"k\",\"ts\":1,\"value\":\"b24=\",\"value_type\":\"json\"}\n",
+        "{\"key\":\"k\",\"ts\":1,\"value\":\"b24=\",\"value_type\":\"text\"}\n",
+        "{\"key\":\"k\",\"ts\":1,\"value\":\"b24=\",\"value_type\":\"octets\"}\n",
+        "{\"key\":\"k\",\"ts\":1,\"value\":21.5}\n",
+        "{\"key\":\"k\",\"ts\":1,\"value_type\":\"end\"}\n",
+    );
+    let json = Some((ValueType::Json, b"\"b24=\"".to_vec()));
+    let as_text = Some((ValueType::Text, b"b24=".to_vec()));
+    let octets = Some((ValueType::Octets, b"on".to_vec()));
+    let number = Some((ValueType::Json, b"21.5".to_vec()));
+    for (text_as, unsaid) in
+        [(TextAs::Json, &json), (TextAs::Text, &as_text), (TextAs::Octets, &octets)]
+    {
+        let (rows, _) = read_as(Format::Ndjson, text.as_bytes(), Layout { text_as, ..layout() });
+        let values: Vec<_> = rows.into_iter().map(|(_, row)| row.unwrap().2).collect();
+        let expected = [unsaid, &json, &as_text, &octets, &number, &None];
+        assert_eq!(values, expected.map(Clone::clone), "{text_as:?}");
+    }
+}
+
+/// As in a body of PUT: the same value, however it was written, has the same bytes.
+#[test]
+fn json_is_stored_compact_and_not_too_deep() {
+    let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    let rows = |json: &str| {
+        let line = format!("{{\"key\":\"k\",\"ts\":1,\"value\": {json} }}\n");
+        let record = format!("key,ts,value\nk,1,\"{}\"\n", json.replace('"', "\"\""));
+        [read(Format::Ndjson, line), read(Format::Csv, record)]
+    };
+    for (json, stored) in [
+        (r#"{"a b": 1, "c":[ ]}"#, r#"{"a b":1,"c":[]}"#),
+        ("\"a  b\"", "\"a  b\""),
+        ("[1,2]", "[1,2]"),
+        (&*deep(127), &*deep(127)),
+    ] {
+        for (rows, _) in rows(json) {
+            let value = rows[0].1.as_ref().unwrap().2.clone();
+            assert_eq!(value, Some((ValueType::Json, stored.as_bytes().to_vec())));
+        }
+    }
+    for (rows, _) in rows(&deep(128)) {
+        assert!(rows[0].1.as_ref().unwrap_err().contains("nested more than"), "{rows:?}");
+    }
 }
 
 #[test]
@@ -218,9 +277,10 @@ fn a_row_without_an_end_is_refused() {
     for (format, begin, expected) in [
         (Format::Ndjson, &b"{"[..], "is longer than"),
         (Format::Csv, b"key,ts,value\nk,1,\"", "is a quote open?"),
+        (Format::Csv, &[b','; 5000], "line 1: a record has more than 4096 fields"),
         (Format::Arrow, b"\xff\xff\xff\xff\xff\xff\xff\x7f", "bytes of metadata: the limit is"),
     ] {
-        let mut reader = RowReader::new(format, Endless(begin, 0), layout());
+        let mut reader = RowReader::new(format, Endless(begin, 0), layout(), unbounded());
         let error = loop {
             match reader.read(&mut |_, _| panic!("no row")) {
                 Ok(true) => {}

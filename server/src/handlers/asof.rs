@@ -342,7 +342,7 @@ fn run(
 ) -> Result<()> {
     let input =
         formats::decoder(encoding, upload).map_err(|error| Error::BadRequest(error.to_string()))?;
-    let mut reader = RowReader::new(format, input, layout);
+    let mut reader = RowReader::new(format, input, layout, outgoing.app.uploading.share());
     let snapshot = db.snapshot()?;
     let mut plain = Vec::new();
     let mut writer = AnswerWriter::begin(format, &mut plain)?;

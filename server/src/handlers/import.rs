@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use kvtimedb_engine::{Error as EngineError, SeqNo, WriteBatch};
+use kvtimedb_engine::{Error as EngineError, SeqNo, Timestamp, WriteBatch};
 use serde_json::json;
 use tokio::task::{JoinError, spawn_blocking};
 use warp::http::StatusCode;
@@ -23,13 +23,14 @@ use crate::error::{Error, FLAWS_MAX, Flaw, Result};
 use crate::formats::{self, Clock, Encoding, Format, Layout, Row, RowReader, TextAs};
 use crate::handlers::export::FORMATS;
 use crate::handlers::{App, json_line};
-use crate::limits::Charge;
+use crate::limits::{Budget, Charge};
 use crate::request::Request;
 
 /// A batch is committed when it has so many encoded bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// What an import takes of the memory for requests: its buffers, and batches of the usual size.
+/// What an import takes of the memory for uploads: its buffers, and batches of the usual size. What is longer
+/// is charged when it comes.
 const IMPORT_BYTES: usize = 8 << 20;
 
 /// How many batches there are at once: one is read, one waits, one is committed.
@@ -50,8 +51,8 @@ pub(crate) async fn import(request: Request) -> Result<Response> {
     let (sender, upload) = upload::divide();
     let shared = Arc::clone(&app);
     let work = spawn_blocking(move || {
-        let outcome = run(&shared, upload, encoding, format, layout, Progress::new(skips, charge));
-        drop(permit);
+        let outcome = run(&shared, upload, encoding, format, layout, Progress::new(skips));
+        drop((permit, charge));
         outcome
     });
     let mut work = std::pin::pin!(work);
@@ -118,13 +119,29 @@ struct Progress {
     flaws: Vec<(u64, String)>,
     /// The last operation that was committed.
     seq: SeqNo,
-    charge: Charge,
 }
 
 impl Progress {
-    fn new(skips: bool, charge: Charge) -> Progress {
-        Progress { skips, rows: 0, imported: 0, flaws: Vec::new(), seq: 0, charge }
+    fn new(skips: bool) -> Progress {
+        Progress { skips, rows: 0, imported: 0, flaws: Vec::new(), seq: 0 }
     }
+}
+
+/// A batch on its way.
+struct Filled {
+    batch: WriteBatch,
+    /// How many rows are imported once it is committed.
+    imported: u64,
+    /// Of a batch that is larger than usual.
+    _charge: Charge,
+}
+
+/// What is committed of an import.
+#[derive(Default)]
+struct Done {
+    /// The last operation, if there is one.
+    seq: Option<SeqNo>,
+    imported: u64,
 }
 
 /// Reads and commits all rows.
@@ -145,39 +162,45 @@ fn run(
         let read = formats::decoder(encoding, upload)
             .map_err(|error| Error::BadRequest(error.to_string()))
             .and_then(|input| {
-                read_all(&mut RowReader::new(format, input, layout), &mut progress, &batches)
+                let charge = app.uploading.share();
+                let mut reader = RowReader::new(format, input, layout, charge);
+                read_all(app, &mut reader, &mut progress, &batches)
             });
         drop(batches);
-        let outcome = committer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (done, outcome) =
+            committer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        progress.seq = done.seq.unwrap_or(progress.seq);
         // Why nothing more was committed says more than that nobody took the next batch.
-        if let Some(seq) = outcome? {
-            progress.seq = seq;
-        }
-        read.map(|()| progress)
+        outcome.and(read).map_err(|error| with_count(error, done.imported)).map(|()| progress)
     })
 }
 
-/// Commits batches in their order, and returns the last sequence number. The first failure ends it.
-fn commit_all(app: &App, batches: &Receiver<WriteBatch>) -> Result<Option<SeqNo>> {
-    let mut last = None;
-    for batch in batches {
-        last = Some(app.db.write(batch)?.seq);
+/// Commits batches in their order. The first failure ends it.
+fn commit_all(app: &App, batches: &Receiver<Filled>) -> (Done, Result<()>) {
+    let mut done = Done::default();
+    for Filled { batch, imported, .. } in batches {
+        match app.db.write(batch) {
+            Ok(committed) => done = Done { seq: Some(committed.seq), imported },
+            Err(error) => return (done, Err(error.into())),
+        }
         app.committed.send_replace(());
     }
-    Ok(last)
+    (done, Ok(()))
 }
 
 /// Reads all rows into batches and hands them over. Also after an error those before it are handed over.
 fn read_all<R: std::io::Read>(
+    app: &App,
     reader: &mut RowReader<R>,
     progress: &mut Progress,
-    batches: &SyncSender<WriteBatch>,
+    batches: &SyncSender<Filled>,
 ) -> Result<()> {
     let mut batch = WriteBatch::new();
     let outcome = loop {
+        let horizon = app.db.horizon().unwrap_or(Timestamp::MIN);
         let mut sink = |line: u64, row: Result<Row<'_>, String>| {
             progress.rows += 1;
-            match row.and_then(|row| add(&mut batch, &row)) {
+            match row.and_then(|row| add(&mut batch, &row, horizon)) {
                 Ok(()) => progress.imported += 1,
                 Err(detail) if progress.skips => {
                     if progress.flaws.len() < FLAWS_MAX {
@@ -190,8 +213,8 @@ fn read_all<R: std::io::Read>(
                 }
             }
             if batch.encoded_bytes() >= BATCH_BYTES {
-                progress.charge.grow_to(IMPORT_BYTES.max(2 * BATCHES * batch.encoded_bytes()))?;
-                hand_over(std::mem::take(&mut batch), batches)?;
+                let batch = std::mem::take(&mut batch);
+                hand_over(batch, progress.imported, &app.uploading, batches)?;
             }
             Ok(())
         };
@@ -202,12 +225,16 @@ fn read_all<R: std::io::Read>(
         }
     };
     if !batch.is_empty() {
-        hand_over(batch, batches)?;
+        hand_over(batch, progress.imported, &app.uploading, batches)?;
     }
-    outcome.map_err(|error| with_count(error, progress.imported))
+    outcome
 }
 
-fn add(batch: &mut WriteBatch, row: &Row<'_>) -> Result<(), String> {
+/// Adds a row. Before the horizon none can be written, and the whole batch would be refused.
+fn add(batch: &mut WriteBatch, row: &Row<'_>, horizon: Timestamp) -> Result<(), String> {
+    if row.ts < horizon {
+        return Err(EngineError::BelowHorizon { ts: row.ts, horizon }.to_string());
+    }
     let added = match row.value {
         Some(value) => batch.put(row.key, row.ts, value),
         None => batch.end(row.key, row.ts),
@@ -217,8 +244,18 @@ fn add(batch: &mut WriteBatch, row: &Row<'_>) -> Result<(), String> {
 
 /// Waits until there is room. Nobody takes the batch where the commit of an earlier one has failed, and that
 /// failure is the one to be told.
-fn hand_over(batch: WriteBatch, batches: &SyncSender<WriteBatch>) -> Result<()> {
-    batches.send(batch).map_err(|_| Error::Engine(EngineError::Closed))
+fn hand_over(
+    batch: WriteBatch,
+    imported: u64,
+    memory: &Arc<Budget>,
+    batches: &SyncSender<Filled>,
+) -> Result<()> {
+    let mut charge = memory.share();
+    if batch.encoded_bytes() > 2 * BATCH_BYTES {
+        charge.grow_to_in_time(batch.encoded_bytes())?;
+    }
+    let filled = Filled { batch, imported, _charge: charge };
+    batches.send(filled).map_err(|_| Error::Engine(EngineError::Closed))
 }
 
 /// Tells a client whose import ends early how much of it stays.
@@ -237,6 +274,7 @@ fn with_count(error: Error, imported: u64) -> Error {
             }
             Error::Invalid(flaws)
         }
-        other => other,
+        other if imported == 0 => other,
+        source => Error::Partly { source: Box::new(source), imported },
     }
 }

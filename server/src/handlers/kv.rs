@@ -1,6 +1,6 @@
 //! `GET /v1/kv/{key}`: one version of a key.
 
-use kvtimedb_engine::{Entry, Lookup};
+use kvtimedb_engine::{Entry, Lookup, Mode};
 use warp::http::header::{CACHE_CONTROL, ETAG, HeaderName, IF_NONE_MATCH};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;

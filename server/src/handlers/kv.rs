@@ -1,6 +1,6 @@
 //! `GET /v1/kv/{key}`: one version of a key.
 
-use kvtimedb_engine::{Entry, Lookup, Mode};
+use kvtimedb_engine::{Entry, Lookup, Mode, Timestamp};
 use warp::http::header::{CACHE_CONTROL, ETAG, HeaderName, IF_NONE_MATCH};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
@@ -70,16 +70,17 @@ fn question(request: &Request) -> Result<Question> {
 fn lookup(params: &Params<'_>, request: &Request) -> Result<Lookup> {
     let unit = request.app.unit;
     let max_age = params.duration("max_age", unit)?;
-    if max_age.is_some() && matches!(params.text("at"), None | Some("latest")) {
-        // Everything is too old for the end of time.
-        let detail = "an age is counted from a moment: give at, such as at=now";
-        return Err(Error::parameter("max_age", detail));
-    }
-    Ok(Lookup {
-        at: params.at("at", unit)?.unwrap_or(i64::MAX),
-        mode: params.one_of("mode", MODES)?.unwrap_or_default(),
-        max_age,
-    })
+    let at = match (params.at("at", unit)?, max_age) {
+        (Some(Timestamp::MAX), Some(_)) => {
+            // Everything is too old for the end of time.
+            let detail = "an age is counted from a moment: give at, such as at=now";
+            return Err(Error::parameter("max_age", detail));
+        }
+        (Some(at), _) => at,
+        (None, Some(_)) => unit.now(),
+        (None, None) => Timestamp::MAX,
+    };
+    Ok(Lookup { at, mode: params.one_of("mode", MODES)?.unwrap_or_default(), max_age })
 }
 
 /// `{"key","found","ts","value"}`

@@ -159,21 +159,26 @@ impl FeedSegment {
 /// The segments among the files of a recovered database that are kept, oldest first: the newest ones that
 /// have operations, up to `bytes_max`. All their operations are in tables.
 ///
-/// Of each one the first record is read. One that can't be read has no place among the others: to lose it
-/// costs the feed what is older, and an open that fails would cost more.
+/// Of each one the first record is read. One that is damaged has no place among the others: to lose it costs
+/// the feed what is older, and an open that fails would cost more. But a file that can't be read now may be
+/// read later, and is no reason to remove it: then the open fails.
 pub(crate) fn kept_segments(
     home: &Home,
     files: &[FileKind],
     last_seq: SeqNo,
     bytes_max: u64,
-) -> Vec<FeedSegment> {
+) -> Result<Vec<FeedSegment>> {
     let segment = |file: &FileKind| if let FileKind::Wal(id) = file { Some(*id) } else { None };
     let mut ids: Vec<FileId> = files.iter().filter_map(segment).collect();
     ids.sort_unstable();
     let mut kept = VecDeque::new();
     let (mut bytes_left, mut next_seq) = (bytes_max, last_seq + 1);
     while let Some(id) = ids.pop().filter(|_| bytes_left > 0) {
-        let Ok(Some((first_seq, bytes))) = look_into(home, id) else { continue };
+        let (first_seq, bytes) = match look_into(home, id) {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(Error::Corruption { .. } | Error::UnsupportedFormat { .. }) => continue,
+            Err(error) => return Err(error),
+        };
         if first_seq >= next_seq || bytes > bytes_left {
             break;
         }
@@ -181,7 +186,7 @@ pub(crate) fn kept_segments(
         bytes_left -= bytes;
         kept.push_front(FeedSegment { bytes, flushed: true, ..FeedSegment::live(id, first_seq) });
     }
-    kept.into()
+    Ok(kept.into())
 }
 
 /// The first sequence number of a segment, and the length of its file; `None` where it has no operation.

@@ -99,7 +99,7 @@ fn recover(
     remove_unnamed(home, &log)?;
     let (flushed, last_seq) = flush_log(home, options.memtable_bytes_max, &log)?;
     tables.extend(flushed);
-    let kept = kept_segments(home, files, last_seq, options.feed_bytes_max);
+    let kept = kept_segments(home, files, last_seq, options.feed_bytes_max)?;
     Ok(Recovered { tables, last_seq, kept, horizon: state.horizon })
 }
 

@@ -10,8 +10,8 @@
 //!
 //! Readers take none: they load the [`ReadView`]. Its super-version is swapped by three: a freeze
 //! (under `writer`) adds a memtable, an install (under `versions`) takes one away or changes the
-//! version, a new horizon (under both) changes what may be asked for. Each swap is a compare-and-swap loop that starts from what is there, so a freeze and an
-//! install may meet.
+//! version, and a new horizon (under both) changes what may be asked for. Each swap is a
+//! compare-and-swap loop that starts from what is there, so a freeze and an install may meet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

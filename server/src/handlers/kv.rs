@@ -70,16 +70,13 @@ fn question(request: &Request) -> Result<Question> {
 fn lookup(params: &Params<'_>, request: &Request) -> Result<Lookup> {
     let unit = request.app.unit;
     let max_age = params.duration("max_age", unit)?;
-    let at = match (params.at("at", unit)?, max_age) {
-        (Some(Timestamp::MAX), Some(_)) => {
-            // Everything is too old for the end of time.
-            let detail = "an age is counted from a moment: give at, such as at=now";
-            return Err(Error::parameter("max_age", detail));
-        }
-        (Some(at), _) => at,
-        (None, Some(_)) => unit.now(),
-        (None, None) => Timestamp::MAX,
-    };
+    if max_age.is_some() && params.text("at") == Some("latest") {
+        // Everything is too old for the end of time.
+        let detail = "an age is counted from a moment: give at, such as at=now";
+        return Err(Error::parameter("max_age", detail));
+    }
+    let default = if max_age.is_some() { unit.now() } else { Timestamp::MAX };
+    let at = params.at("at", unit)?.unwrap_or(default);
     Ok(Lookup { at, mode: params.one_of("mode", MODES)?.unwrap_or_default(), max_age })
 }
 

@@ -166,7 +166,7 @@ impl Db {
 
     /// The version of `key` that `lookup` means.
     pub fn find(&self, key: &[u8], lookup: Lookup) -> Result<Option<Entry>> {
-        self.snapshot()?.find(key, lookup)
+        self.core().find(key, lookup)
     }
 
     /// The database as it is now, for several questions about one moment.

@@ -111,6 +111,13 @@ impl Core {
         let (view, visible) = self.view.load();
         view.floor_entry(key, at, visible)
     }
+
+    /// The version that a lookup means.
+    pub(crate) fn find(&self, key: &[u8], lookup: Lookup) -> Result<Option<Entry>> {
+        self.check_open()?;
+        let (view, visible) = self.view.load();
+        view.find(key, lookup, visible)
+    }
 }
 
 impl SuperVersion {

@@ -14,7 +14,6 @@ use crate::error::Result;
 use crate::iter::{KeyRange, Order};
 use crate::key::{Entry, SeqNo, Timestamp};
 use crate::lookup::Lookup;
-use crate::options::Background;
 
 /// The database as it was when the snapshot was made: later writes don't show, however many questions
 /// are asked of it. Clones are of the same moment; any thread may ask. It keeps the memtables and
@@ -50,15 +49,12 @@ pub struct Snapshot {
 impl Core {
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
         self.check_open()?;
-        let threads_max = match self.options.background {
-            Background::Threads => std::thread::available_parallelism().map_or(1, usize::from),
-            Background::Inline | Background::Stepped => 1,
-        };
         loop {
             let (view, visible) = self.view.load();
             // After a swap between the two loads the view may lack the last operations before
             // `visible`, and then nobody could go on from there.
             if Arc::ptr_eq(&view, &self.view.super_version()) {
+                let threads_max = self.asof_threads_max;
                 return Ok(Snapshot { view: Arc::clone(&view), visible, threads_max });
             }
         }

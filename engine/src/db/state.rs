@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::key::{FileId, SeqNo, Timestamp};
 use crate::memtable::Memtable;
 use crate::metrics::Metrics;
-use crate::options::Options;
+use crate::options::{Background, Options};
 use crate::table::Damage;
 use crate::version::{Home, Version, VersionSet};
 use crate::wal::WalWriter;
@@ -98,6 +98,8 @@ pub(crate) struct Core {
     /// What scrubs have found, by table. Held for no longer than it takes to change the list.
     pub(super) damage: Mutex<Vec<(FileId, Damage)>>,
     closing: AtomicBool,
+    /// Among how many threads many lookups are shared out. Asked for once: the answer takes reading files.
+    pub(super) asof_threads_max: usize,
 }
 
 impl Core {
@@ -110,9 +112,14 @@ impl Core {
         signals: Signals,
         feed: Feed,
     ) -> Self {
+        let asof_threads_max = match options.background {
+            Background::Threads => std::thread::available_parallelism().map_or(1, usize::from),
+            Background::Inline | Background::Stepped => 1,
+        };
         Core {
             home,
             options,
+            asof_threads_max,
             view: ReadView::new(super_version, versions.flushed_seq()),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
